@@ -1,1 +1,28 @@
-"""x."""
+"""Feature accentuation: what does this feature see in this image, and where.
+
+``import accentor`` is light; the first use of the engine imports torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from accentor.spec import Feature, Recipe, parse_feature
+
+if TYPE_CHECKING:
+    from accentor.engine import Accentuation, Model, accentuate, load_model
+
+__version__ = "0.1.0"
+
+__all__ = ["Accentuation", "Feature", "Model", "Recipe", "accentuate", "load_model", "parse_feature"]
+
+_ENGINE = frozenset({"Accentuation", "Model", "accentuate", "load_model"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ENGINE:
+        return getattr(importlib.import_module("accentor.engine"), name)
+    raise AttributeError(f"module 'accentor' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ENGINE])

@@ -23,6 +23,7 @@ Each class has a stable ``code`` (it never changes once released) and the HTTP `
     │   ├── OutOfMemoryError        out-of-memory         500
     │   ├── ModelChangedError       model-changed         500
     │   ├── WorkerLostError         worker-lost           500
+    │   ├── TimeLimitError          time-limit            500
     │   ├── CanceledError           canceled              500
     │   └── UnexpectedError         unexpected            500
     └── ServiceError                we are broken: the same request may work later
@@ -187,6 +188,12 @@ class WorkerLostError(JobError):
     """The worker died on this job as often as a job may be attempted."""
 
     code = "worker-lost"
+
+
+class TimeLimitError(JobError):
+    """The job took longer than a job may."""
+
+    code = "time-limit"
 
 
 class CanceledError(JobError):

@@ -1,0 +1,103 @@
+"""Opening images from anywhere as 8-bit RGB, or saying why not."""
+
+import io
+import re
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from accentor.errors import InvalidImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 8
+MAX_ASPECT = 16.0
+
+ImageSource = str | Path | bytes | Image.Image
+
+
+def open_image(source: "ImageSource", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return an image as 8-bit RGB, upright.
+
+    EXIF orientation is applied, transparency is laid on white, CMYK, palette, grayscale and 16-bit images are
+    converted (16 bits by scaling, not by clipping).
+
+    Parameters
+    ----------
+    source
+        A path, the bytes of an image file, or a PIL image.
+    max_pixels
+        Largest width × height that is decoded.
+
+    Raises
+    ------
+    InvalidImageError
+        If it cannot be read, is truncated, animated, too large, too small or too narrow; both numbers are named.
+    """
+    name = _name(source)
+    image = source if isinstance(source, Image.Image) else _decode(source, name, max_pixels)
+    _check_size(image.width, image.height, name, max_pixels)
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image), name)
+    except (OSError, SyntaxError) as error:
+        raise InvalidImageError(f"{name} cannot be decoded: {error}") from error
+
+
+def _name(source: "ImageSource") -> str:
+    return str(source) if isinstance(source, str | Path) else "the image"
+
+
+def _decode(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Image:
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise InvalidImageError(f"{name} cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise InvalidImageError(f"{name} is empty: 0 bytes, expected an image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            _check_size(image.width, image.height, name, max_pixels)
+            if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+                raise InvalidImageError(f"{name} is animated: {frames} frames, expected one")
+            image.load()
+    except UnidentifiedImageError as error:
+        raise InvalidImageError(f"{name} is no image: expected one of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+", str(error))
+        raise InvalidImageError(
+            f"{name} is too large: {pixels[0] if pixels else 'too many'} pixels, at most {max_pixels} are taken"
+        ) from error
+    except InvalidImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise InvalidImageError(f"{name} is damaged: {error}") from error
+    return image
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    size = f"{width} × {height} pixels"
+    if width * height > max_pixels:
+        raise InvalidImageError(f"{name} is too large: {size}, at most {max_pixels} pixels in all are taken")
+    if min(width, height) < MIN_SIDE:
+        raise InvalidImageError(f"{name} is too small: {size}, at least {MIN_SIDE} × {MIN_SIDE} are needed")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise InvalidImageError(f"{name} is too narrow: {size}, sides may differ by a factor of {MAX_ASPECT:g}")
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "F":
+        raise InvalidImageError(f"{name} holds floating-point values: expected 8 or 16 bits a channel")
+    if image.mode.startswith("I"):
+        wide = image.convert("I")
+        low, high = wide.getextrema()
+        if float(low) < 0 or float(high) > 65_535:  # type: ignore[arg-type]
+            raise InvalidImageError(f"{name} holds values {low} to {high}: expected 8 or 16 bits a channel")
+        return wide.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
