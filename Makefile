@@ -1,0 +1,58 @@
+# `make demo` and `make test` need Python 3.11+ and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PATHS := core api worker client tests benchmarks docs
+
+MODEL ?= reference
+WEIGHTS ?=
+IMAGES ?=
+FEATURES ?=
+RECIPE ?=
+OUT ?= accentor-demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-service format lint types check bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Accentor needs Python 3.11 or later; name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy python3-venv && $(PYTHON) -m venv $(VENV); \
+	  else echo "this Python cannot make virtual environments: install the package python3-venv"; exit 1; fi; }
+
+$(VENV)/.local: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[local]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]'
+	@touch $@ $(VENV)/.local
+
+demo: $(VENV)/.local ## accentuate sample scenes with the whole service on this machine, and write a page
+	@$(BIN)/python -m accentor.cli.demo --model '$(MODEL)' --weights '$(WEIGHTS)' --images '$(IMAGES)' --features '$(FEATURES)' --recipe '$(RECIPE)' --out '$(OUT)'
+
+test: $(VENV)/.dev ## all tests; those of the real model need ACCENTOR_TEST_ASSETS
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff format $(PATHS)
+	$(BIN)/ruff check --fix --select I $(PATHS)
+
+lint: $(VENV)/.dev ## check style
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+
+types: $(VENV)/.dev ## check types
+	$(BIN)/mypy
+
+check: lint types test ## everything CI runs
+
+bench: $(VENV)/.dev ## measure, and print tables
+	$(BIN)/python benchmarks/run.py
+
+clean: ## remove what make and the demo made
+	rm -rf $(VENV) accentor-demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,71 @@
+"""What the commands share: consoles, common options, and JSON for scripts."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from accentor.errors import InvalidImageError, InvalidRecipeError
+from accentor.spec import Recipe, resolve_recipe
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+
+Url = Annotated[str, typer.Option("--url", envvar="ACCENTOR_URL", help="Address of the service.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model, such as reference or torchvision:resnet50.")]
+WeightsOption = Annotated[
+    str | None, typer.Option("--weights", "-w", help="Name of torchvision's, or a .safetensors file.")
+]
+FeatureOption = Annotated[
+    list[str], typer.Option("--feature", "-f", help="Feature, such as logit:207 or -channel:layer3:12; repeatable.")
+]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", "-r", help="natural, fast, paper, or settings as JSON: '{\"steps\": 40}'.")
+]
+Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images.")]
+
+
+def stdout() -> Console:
+    """Return the console for what was asked for."""
+    return Console()
+
+
+def stderr() -> Console:
+    """Return the console for progress and errors."""
+    return Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, plain, to standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def read_recipe(text: str) -> Recipe:
+    """Return the recipe that a preset's name or a JSON object means."""
+    if not text.lstrip().startswith("{"):
+        return resolve_recipe(text)
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRecipeError(f"the recipe {text!r} is no JSON: {error}") from error
+    return resolve_recipe(settings)
+
+
+def list_images(paths: Iterable[Path]) -> list[Path]:
+    """Return the images, each folder replaced by the images in it, in order of their names."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(member for member in path.iterdir() if member.suffix.lower() in IMAGE_SUFFIXES)
+        if not inside:
+            raise InvalidImageError(
+                f"{path} holds no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        found += inside
+    return found

@@ -1,0 +1,66 @@
+"""A child process that ends with its parent, its output in a log file."""
+
+import ctypes
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+TAIL_BYTES = 2_000
+
+
+class Child:
+    """One process of the embedded service.
+
+    Parameters
+    ----------
+    name
+        What it is called in messages.
+    command, environment
+        What is run; nothing is taken from this process's environment besides.
+    log
+        File that its output is appended to.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status; none while it runs."""
+        return self._process.poll()
+
+    def stop(self, limit_s: float) -> None:
+        """Ask it to end, wait, and end it by force after ``limit_s`` seconds."""
+        if self.exit_status is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        with self.log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            return file.read().decode(errors="replace").strip()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, even by kill -9 (Linux)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

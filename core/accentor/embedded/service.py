@@ -1,0 +1,211 @@
+"""Starting, watching and stopping the processes of the embedded mode."""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import httpx
+
+from accentor.embedded.process import Child
+from accentor.embedded.redis_server import find_redis_server, write_configuration
+from accentor.errors import IllegalTransitionError, MissingServerError, ServiceError
+
+LOOPBACK = "127.0.0.1"
+SECRET_BYTES = 32
+START_LIMIT_S = 300.0
+"""Seconds until the worker has loaded its models; a torchvision model may be downloaded meanwhile."""
+REDIS_LIMIT_S = 60.0
+STOP_LIMIT_S = 15.0
+LOOK_S = 0.2
+MAX_RESTARTS = 5
+RESTART_WINDOW_S = 60.0
+
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "268435456"}
+"""glibc: large CPU tensors are kept and reused instead of mapped and unmapped at every step."""
+
+OnState = Callable[[str], None]
+
+
+class EmbeddedService:
+    """The whole service on this machine, bound to 127.0.0.1, with its data in one folder.
+
+    Parameters
+    ----------
+    data
+        Folder of the results, the Redis data, the secrets and the logs; made if missing.
+    port
+        Port of the API; 0 takes a free one.
+    models
+        Served models, by name: the arguments of `accentor.load_model`; none: the settings', else ``reference``.
+    on_state
+        Told in a few words what is going on.
+
+    Raises
+    ------
+    IllegalTransitionError
+        If another service runs on the same folder.
+    MissingServerError
+        If there is no Redis server program.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        port: int = 0,
+        models: Mapping[str, Mapping[str, str]] | None = None,
+        on_state: OnState = lambda _: None,
+    ) -> None:
+        self.data = data.expanduser().absolute()
+        self.logs = self.data / "logs"
+        self._tell = on_state
+        self._port = port
+        self._models = models
+        self._lock: IO[str] | None = None
+        self._children: dict[str, Child] = {}
+        self._deaths: list[float] = []
+        self._environment: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        """Address of the API."""
+        return f"http://{LOOPBACK}:{self._port}"
+
+    def start(self) -> None:
+        """Start Redis, the worker and the API, and wait until pictures can be made."""
+        for folder in (self.data, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._take_folder()
+        program = find_redis_server(os.environ.get("ACCENTOR_REDIS_SERVER"))
+        self._port = self._port or free_port()
+        redis_port, secret = free_port(), self._secrets()
+        self._environment = self._make_environment(redis_port, secret)
+        configuration = write_configuration(self.data / "redis", redis_port, secret["redis"])
+        self._tell("starting Redis")
+        self._children["redis"] = self._child("redis", [str(program), str(configuration)])
+        self._wait(lambda: _listens(redis_port), "redis", REDIS_LIMIT_S)
+        self._tell("starting the API and the worker, loading models")
+        for name in ("api", "worker"):
+            self._start(name)
+        self._wait(self._is_ready, "worker", START_LIMIT_S)
+
+    def watch(self) -> None:
+        """Look after the processes until interrupted: a dead worker or API is started anew, a dead Redis ends us."""
+        while True:
+            time.sleep(LOOK_S)
+            for name, child in list(self._children.items()):
+                if child.exit_status is not None:
+                    self._revive(name, child)
+
+    def stop(self) -> None:
+        """Stop everything, Redis last; what was queued goes on at the next start."""
+        self._tell("stopping")
+        for name in ("api", "worker", "redis"):
+            if child := self._children.pop(name, None):
+                child.stop(STOP_LIMIT_S)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _take_folder(self) -> None:
+        lock = (self.data / "lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise IllegalTransitionError(
+                f"another service runs on {self.data}: stop it, or name another folder"
+            ) from error
+        self._lock = lock
+
+    def _secrets(self) -> dict[str, str]:
+        path = self.data / "secrets.json"
+        if path.exists():
+            kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+            return kept
+        made = {name: secrets.token_hex(SECRET_BYTES) for name in ("redis", "signing")}
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(made), encoding="utf-8")
+        return made
+
+    def _make_environment(self, redis_port: int, secret: Mapping[str, str]) -> dict[str, str]:
+        models: dict[str, Any] = {} if self._models is None else {"ACCENTOR_MODELS": json.dumps(self._models)}
+        return {
+            **os.environ,
+            **ALLOCATOR,
+            "ACCENTOR_REDIS_URL": f"redis://:{secret['redis']}@{LOOPBACK}:{redis_port}/0",
+            "ACCENTOR_STORAGE_URL": f"file://{self.data / 'objects'}",
+            "ACCENTOR_SIGNING_SECRET": secret["signing"],
+            "ACCENTOR_HOST": LOOPBACK,
+            "ACCENTOR_PORT": str(self._port),
+            **models,
+        }
+
+    def _start(self, name: str) -> None:
+        self._children[name] = self._child(name, [sys.executable, "-m", f"accentor_{name}"])
+
+    def _child(self, name: str, command: list[str]) -> Child:
+        return Child(name, command, self._environment, self.logs / f"{name}.log")
+
+    def _revive(self, name: str, child: Child) -> None:
+        now = time.monotonic()
+        self._deaths = [moment for moment in self._deaths if now - moment < RESTART_WINDOW_S] + [now]
+        if name == "redis" or len(self._deaths) > MAX_RESTARTS:
+            raise ServiceError(
+                f"{name} ended with status {child.exit_status}; the end of {child.log}:\n{child.last_words()}"
+            )
+        self._tell(f"{name} ended with status {child.exit_status}: starting it anew")
+        self._start(name)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5.0).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _wait(self, ready: Callable[[], bool], name: str, limit_s: float) -> None:
+        end = time.monotonic() + limit_s
+        while not ready():
+            for child in self._children.values():
+                if child.exit_status is not None:
+                    raise MissingServerError(
+                        f"{child.name} did not start (status {child.exit_status}); the end of {child.log}:\n"
+                        f"{child.last_words()}"
+                    )
+            if time.monotonic() > end:
+                raise ServiceError(f"{name} was not ready after {limit_s:.0f} s; see {self.logs}")
+            time.sleep(LOOK_S)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(LOOK_S)
+        return probe.connect_ex((LOOPBACK, port)) == 0
