@@ -1,0 +1,86 @@
+"""The application and the server that runs it."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+import accentor
+from accentor.settings import Settings
+from accentor_api import problems
+from accentor_api.backlog import Load
+from accentor_api.metrics import Metrics
+from accentor_api.middleware import RequestContext
+from accentor_api.routers import batches, health, images, jobs, models, objects
+from accentor_api.services import Services
+
+STATIC = Path(__file__).parent / "static"
+GRACE_S = 5
+"""Seconds that answers under way have to end when the server is stopped."""
+
+
+def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: False) -> FastAPI:
+    """Return the application; it opens its connections when it is started and closes them when it ends.
+
+    ``closing`` tells whether the server has been told to stop: event streams then end.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.services = services = Services.open(settings, closing)
+        try:
+            yield
+        finally:
+            services.close()
+
+    def loads() -> Iterable[Load]:
+        services: Services = app.state.services
+        return services.backlog.read()
+
+    app = FastAPI(
+        title="Accentor",
+        version=accentor.__version__,
+        summary="What does this feature see in this image? One at a time or by the million.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.RESPONSES,
+    )
+    app.state.metrics = Metrics(loads)
+    problems.install(app)
+    app.add_middleware(RequestContext, settings=settings, metrics=app.state.metrics)
+    for module in (images, jobs, batches, models, objects, health):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_api_route("/", _landing_page, include_in_schema=False)
+    return app
+
+
+def create_server(settings: Settings) -> uvicorn.Server:
+    """Return the server, not yet running; set its ``should_exit`` to stop it."""
+    app = create_app(settings, closing=lambda: server.should_exit)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            ws="none",
+        )
+    )
+    return server
+
+
+def serve(settings: Settings) -> None:
+    """Answer requests until the process is told to stop."""
+    create_server(settings).run()
+
+
+def _landing_page() -> FileResponse:
+    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})

@@ -1,0 +1,86 @@
+"""Following a job or a batch: server-sent events, and waiting for its end."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from accentor.errors import ServiceError
+from accentor_api.services import Services
+
+HEARTBEAT_S = 15.0
+HEARTBEAT = b": still here\n\n"
+RECONNECT_MS = 2_000
+WAIT_LOOK_S = 0.1
+
+logger = logging.getLogger("accentor_api")
+
+S = TypeVar("S", bound=BaseModel, covariant=True)
+
+
+class Moment(NamedTuple, Generic[S]):
+    """A job or batch as seen at one time; ``id`` changes whenever there is something new to tell."""
+
+    id: str
+    status: S
+    ended: bool
+
+
+Look = Callable[[], Moment[S]]
+
+
+async def event_response(services: Services, look: Look[BaseModel], last_event_id: str | None) -> Response:
+    """Stream every change until the end; the first event is how it stands, unless the reader knows that already.
+
+    A reader that comes back after the end is answered 204: the sign for browsers to come back no more.
+    """
+    first = await run_in_threadpool(look)
+    if first.ended and first.id == last_event_id:
+        return Response(status_code=204)
+    return StreamingResponse(
+        _stream(services, look, first, last_event_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def wait_for_end(look: Look[S], seconds: float) -> Moment[S]:
+    """Look until it has ended or the seconds are over, and return the last look."""
+    end = time.monotonic() + seconds
+    moment = await run_in_threadpool(look)
+    while not moment.ended and (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(WAIT_LOOK_S, left))
+        moment = await run_in_threadpool(look)
+    return moment
+
+
+async def _stream(
+    services: Services, look: Look[BaseModel], moment: Moment[BaseModel], known: str | None
+) -> AsyncIterator[bytes]:
+    yield f"retry: {RECONNECT_MS}\n\n".encode()
+    told = time.monotonic()
+    while not services.closing():
+        if moment.id != known:
+            known, told = moment.id, time.monotonic()
+            yield _event(moment)
+        elif time.monotonic() - told > HEARTBEAT_S:
+            told = time.monotonic()
+            yield HEARTBEAT
+        if moment.ended:
+            return
+        await asyncio.sleep(1.0 / services.settings.events_per_s)
+        try:
+            moment = await run_in_threadpool(look)
+        except ServiceError as error:
+            logger.warning("an event stream ends early, its reader will come back: %s", error.detail)
+            return
+
+
+def _event(moment: Moment[BaseModel]) -> bytes:
+    return f"id: {moment.id}\nevent: status\ndata: {moment.status.model_dump_json()}\n\n".encode()

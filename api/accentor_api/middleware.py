@@ -1,0 +1,138 @@
+"""What surrounds every request: its id, its limits, who may send it, and the answer when all else fails."""
+
+import logging
+import re
+import time
+import uuid
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from accentor.errors import TooLargeError
+from accentor.settings import Settings
+from accentor_api.metrics import Metrics
+from accentor_api.problems import REQUEST_ID, problem_of_error, problem_of_status
+
+logger = logging.getLogger("accentor_api")
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+UPLOADS = "/v1/images"
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestContext:
+    """Outermost layer: gives each request an id, refuses what may not be sent, answers and logs the unforeseen."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        scope[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        answer = _Answer(scope, send)
+        began = time.perf_counter()
+        try:
+            await self._answer(scope, headers, receive, answer)
+        finally:
+            self._metrics.count(scope, answer.status, time.perf_counter() - began)
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
+        if refusal := refused_sender(scope["method"], headers, self._settings.host):
+            await problem_of_status(scope, *refusal)(scope, receive, answer)
+            return
+        limit = self._limit(scope["path"])
+        try:
+            check_announced_size(headers.get("content-length"), limit)
+            await self._app(scope, limited(receive, limit), answer)
+        except TooLargeError as error:
+            await problem_of_error(scope, error)(scope, receive, answer)
+        except ClientDisconnect:
+            logger.info("request %s: the client hung up", scope[REQUEST_ID])
+        except Exception:
+            logger.exception("request %s failed: %s %s", scope[REQUEST_ID], scope["method"], scope["path"])
+            if answer.status is None:
+                detail = "an error that nobody foresaw; the log has it under this request_id"
+                await problem_of_status(scope, 500, detail)(scope, receive, answer)
+
+    def _limit(self, path: str) -> int:
+        return self._settings.max_upload_bytes if path.startswith(UPLOADS) else self._settings.max_body_bytes
+
+
+class _Answer:
+    """Sends an answer on its way, with the headers that all of them carry, and remembers its status."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.status: int | None = None
+        self._scope = scope
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._scope[REQUEST_ID]
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def refused_sender(method: str, headers: Headers, host: str) -> tuple[int, str] | None:
+    """Return status and reason if a web page elsewhere may have sent this, by form, script or name rebinding."""
+    asked = headers.get("host", "")
+    if host in LOOPBACK and _place(f"//{asked}").hostname not in LOOPBACK:
+        return 421, f"this service listens on {host} for its own machine; it was asked for as {asked!r}"
+    origin = headers.get("origin")
+    if method not in SAFE_METHODS and origin is not None and _place(origin).netloc != asked:
+        return 403, f"a page of {origin} may not change anything at {asked}"
+    return None
+
+
+def _place(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def check_announced_size(length: str | None, limit: int) -> None:
+    """Raise `TooLargeError` if the body is announced to be above the limit, before any of it is read."""
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise _too_large(int(length), limit)
+
+
+def limited(receive: Receive, limit: int) -> Receive:
+    """Return a receiver that raises `TooLargeError` once more than ``limit`` bytes of body have come."""
+    taken = 0
+
+    async def receive_limited() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise _too_large(taken, limit)
+        return message
+
+    return receive_limited
+
+
+def _too_large(size: int, limit: int) -> TooLargeError:
+    return TooLargeError(f"the body has {size} bytes or more, at most {limit} are taken", bytes=size, limit=limit)

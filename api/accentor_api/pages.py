@@ -1,0 +1,56 @@
+"""Answers that are lists: pages with a cursor."""
+
+from typing import Annotated, Self
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+
+from accentor.spec import BatchStatus, JobStatus, ModelCard, Sha256
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="entries of a page")]
+
+
+class ModelSummary(BaseModel):
+    """A model in a list."""
+
+    name: str = Field(description="the name it is submitted under")
+    source: str
+    digest: Sha256
+    input_size: int = Field(description="side of the square the network takes, in pixels")
+    outputs: int | None = Field(description="number of logits")
+    layers: int = Field(description="number of layers")
+
+    @classmethod
+    def of(cls, card: ModelCard) -> Self:
+        """Return the summary of a model's card."""
+        return cls(
+            name=card.name,
+            source=card.source,
+            digest=card.digest,
+            input_size=card.input_size,
+            outputs=card.outputs,
+            layers=len(card.layers),
+        )
+
+
+class ModelList(BaseModel):
+    """The models that are served."""
+
+    data: list[ModelSummary]
+
+
+class BatchPage(BaseModel):
+    """Batches, the newest first."""
+
+    data: list[BatchStatus]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
+
+
+class JobPage(BaseModel):
+    """Jobs of a batch in order."""
+
+    data: list[JobStatus]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")

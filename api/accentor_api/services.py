@@ -1,0 +1,96 @@
+"""What the endpoints work with: the settings, the stores, the queue, the links."""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Self, TypeVar
+
+import anyio
+from fastapi import Depends, Request
+
+from accentor.errors import StateUnavailableError, StorageUnavailableError
+from accentor.settings import Settings
+from accentor.state import JobStore, celery_producer, connect, dispatch, shard_publisher
+from accentor.storage import ObjectStore, open_store
+from accentor_api.archive import Archive
+from accentor_api.backlog import Backlog
+from accentor_api.links import Links
+
+logger = logging.getLogger("accentor_api")
+
+READERS = 8
+"""Requests to the object store that the API has under way at once."""
+
+DECODERS = 2
+"""Uploaded images that are decoded at once: each takes memory for all its pixels."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Services:
+    """Everything that one API process holds open."""
+
+    def __init__(self, settings: Settings, objects: ObjectStore, closing: Callable[[], bool]) -> None:
+        self.settings = settings
+        self.closing = closing
+        self.objects = objects
+        self.archive = Archive(objects)
+        self.links = Links(objects, settings.signing_secret, settings.link_seconds)
+        self.decoders = anyio.CapacityLimiter(DECODERS)
+        self._redis = connect(settings)
+        self.jobs = JobStore(self._redis)
+        self.backlog = Backlog(self.jobs)
+        self._celery = celery_producer(settings)
+        self._publish = shard_publisher(self._celery)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="accentor-objects")
+
+    @classmethod
+    def open(cls, settings: Settings, closing: Callable[[], bool]) -> Self:
+        """Open them, and let the folder or bucket be created if it is missing; nobody waits for that.
+
+        ``closing`` tells whether the server has been told to stop.
+        """
+        services = cls(settings, open_store(settings), closing)
+        services._readers.submit(services._ensure_bucket)
+        return services
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._readers.shutdown(cancel_futures=True)
+        self._celery.close()
+        self._redis.close()
+
+    def dispatch(self) -> None:
+        """Hand out shards while there is room in the queues; the workers do so too, later, if it fails here."""
+        try:
+            dispatch(self.jobs, self._publish, self.settings)
+        except StateUnavailableError as error:
+            logger.warning("no shard could be handed out: %s", error.detail)
+
+    def read_each(self, read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Read from the object store for each item, several at once, in order, and never far ahead."""
+        for chunk in batched(items, READERS * 4):
+            yield from self._readers.map(read, chunk)
+
+    def _ensure_bucket(self) -> None:
+        try:
+            self.objects.ensure_bucket()
+        except StorageUnavailableError as error:
+            logger.warning("the object store is not ready: %s", error.detail)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Return the items in lists of this size, the last one shorter."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+WithServices = Annotated[Services, Depends(_of)]

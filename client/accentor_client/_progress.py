@@ -1,0 +1,43 @@
+"""The progress bar of a batch."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from accentor.spec import BatchStatus
+
+
+class BatchBar:
+    """Shows how many jobs of a batch have ended, on standard error; or nothing, where it is not wanted."""
+
+    def __init__(self, status: BatchStatus, *, shown: bool) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not shown,
+        )
+        self._task = self._bar.add_task(f"batch {status.id}", total=status.total, note="")
+        self.update(status)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, status: BatchStatus) -> None:
+        """Show the batch as it stands."""
+        counts = status.counts
+        ended = counts.succeeded + counts.failed + counts.canceled
+        parts = {"failed": counts.failed, "canceled": counts.canceled, "cached": counts.cached}
+        note = ", ".join(f"{count} {name}" for name, count in parts.items() if count)
+        self._bar.update(self._task, completed=ended, note=note)
