@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import warnings
 from pathlib import Path
 
@@ -9,10 +10,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from accentor.errors import InvalidImageError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8
 MAX_ASPECT = 16.0
+
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    struct.error,
+)
+"""What Pillow's decoders raise on damaged files, as found by feeding them some."""
 
 ImageSource = str | Path | bytes | Image.Image
 
@@ -35,12 +49,18 @@ def open_image(source: "ImageSource", *, max_pixels: int = MAX_PIXELS) -> Image.
     InvalidImageError
         If it cannot be read, is truncated, animated, too large, too small or too narrow; both numbers are named.
     """
+    if not isinstance(source, str | Path | bytes | Image.Image):
+        raise InvalidImageError(f"a {type(source).__name__} is no image: expected a path, bytes or a PIL image")
     name = _name(source)
     image = source if isinstance(source, Image.Image) else _decode(source, name, max_pixels)
-    _check_size(image.width, image.height, name, max_pixels)
+    check_size(image.width, image.height, name, max_pixels)
     try:
-        return _to_rgb(ImageOps.exif_transpose(image), name)
-    except (OSError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _to_rgb(ImageOps.exif_transpose(image), name)
+    except InvalidImageError:
+        raise
+    except DAMAGE as error:
         raise InvalidImageError(f"{name} cannot be decoded: {error}") from error
 
 
@@ -51,15 +71,16 @@ def _name(source: "ImageSource") -> str:
 def _decode(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Image:
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except OSError as error:
-        raise InvalidImageError(f"{name} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidImageError(f"{name} cannot be read: {reason}") from error
     if not data:
         raise InvalidImageError(f"{name} is empty: 0 bytes, expected an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            _check_size(image.width, image.height, name, max_pixels)
+            check_size(image.width, image.height, name, max_pixels)
             if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
                 raise InvalidImageError(f"{name} is animated: {frames} frames, expected one")
             image.load()
@@ -72,12 +93,13 @@ def _decode(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Ima
         ) from error
     except InvalidImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except DAMAGE as error:
         raise InvalidImageError(f"{name} is damaged: {error}") from error
     return image
 
 
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise `InvalidImageError` if an image of this size is too large, too small or too narrow."""
     size = f"{width} × {height} pixels"
     if width * height > max_pixels:
         raise InvalidImageError(f"{name} is too large: {size}, at most {max_pixels} pixels in all are taken")

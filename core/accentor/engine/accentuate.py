@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from PIL import Image
@@ -20,6 +20,7 @@ from accentor.engine.models import Model
 from accentor.engine.opacity import opacity_map
 from accentor.engine.optimize import Outcome, Problem, optimize
 from accentor.errors import (
+    InvalidFeatureError,
     InvalidImageError,
     InvalidRequestError,
     JobError,
@@ -28,8 +29,19 @@ from accentor.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from accentor.images import open_image
-from accentor.spec import Feature, Recipe, Snapshot, parse_feature, resolve_recipe
+from accentor.images import check_size, open_image
+from accentor.spec import (
+    Channel,
+    Direction,
+    Feature,
+    Logit,
+    Neuron,
+    Recipe,
+    Snapshot,
+    Sum,
+    parse_feature,
+    resolve_recipe,
+)
 from accentor.spec.jobs import MAX_SEED
 
 CPU_MICRO_BATCH = 1
@@ -41,6 +53,8 @@ DEAD_NOTE = "the feature's gradient was zero on every crop: it is dead on this i
 
 ImageLike = str | Path | bytes | Image.Image | Tensor
 FeatureLike = str | Feature
+ImageT = TypeVar("ImageT", bound=ImageLike)
+FeatureT = TypeVar("FeatureT", bound=FeatureLike)
 
 
 @dataclass(frozen=True)
@@ -93,8 +107,20 @@ def accentuate(
 @overload
 def accentuate(
     model: Model,
-    images: ImageLike | list[ImageLike],
-    features: FeatureLike | list[FeatureLike],
+    images: list[ImageT] | tuple[ImageT, ...],
+    features: FeatureLike | list[FeatureT] | tuple[FeatureT, ...],
+    recipe: str | Recipe = ...,
+    *,
+    seed: int = ...,
+    device: str | None = ...,
+    progress: bool = ...,
+    micro_batch: int | None = ...,
+) -> list[Accentuation]: ...
+@overload
+def accentuate(
+    model: Model,
+    images: ImageLike,
+    features: list[FeatureT] | tuple[FeatureT, ...],
     recipe: str | Recipe = ...,
     *,
     seed: int = ...,
@@ -175,7 +201,7 @@ def accentuate_pairs(
     Parameters
     ----------
     model, pairs, recipe
-        Images are decoded as they are needed.
+        All images are decoded before the first pair runs, and kept: 3 MiB each at 512 px.
     micro_batch
         Pairs optimised at once; none: found by the engine. Results do not depend on it.
     on_step
@@ -200,6 +226,8 @@ def _run(
     model: Model, ready: Sequence[_Ready], recipe: Recipe, micro_batch: int | None, on_step: OnStep | None
 ) -> Iterator[tuple[int, Ending]]:
     """Run pairs of the same canvas and depth together, so that an early feature costs its share of the network."""
+    if micro_batch is not None and micro_batch < 1:
+        raise InvalidRequestError(f"micro_batch is {micro_batch}: expected at least 1")
     groups: dict[tuple[torch.Size, int], list[_Ready]] = defaultdict(list)
     for one in ready:
         groups[one.pixels.shape, model.depth(layers_of(one.resolved))].append(one)
@@ -278,8 +306,8 @@ def _ending(
 def _prepare(model: Model, index: int, pair: Pair, recipe: Recipe) -> _Ready:
     model.card.check_recipe(recipe)
     resolved = model.card.resolve(inline(pair.feature))
-    if not 0 <= pair.seed <= MAX_SEED:
-        raise InvalidRequestError(f"the random seed is {pair.seed}: expected 0 to {MAX_SEED}")
+    if not (isinstance(pair.seed, int) and 0 <= pair.seed <= MAX_SEED):
+        raise InvalidRequestError(f"the random seed is {pair.seed!r}: expected a whole number, 0 to {MAX_SEED}")
     return _Ready(index, pair.feature, resolved, pair.seed, fit_canvas(pair.image, model.card.canvas_size(recipe)))
 
 
@@ -304,6 +332,7 @@ def _as_tensor(image: Tensor) -> Tensor:
         raise InvalidImageError(
             f"the image is a tensor of shape {list(image.shape)} and {image.dtype}: expected float [3, H, W] in 0..1"
         )
+    check_size(image.shape[2], image.shape[1], "the image")
     low, high = image.min().item(), image.max().item()
     if not (low >= 0.0 and high <= 1.0):
         raise InvalidImageError(f"the image holds values {low:g} to {high:g}: expected 0 to 1")
@@ -314,7 +343,7 @@ def _pair_up(
     images: ImageLike | Sequence[ImageLike], features: FeatureLike | Sequence[FeatureLike], seed: int
 ) -> list[Pair]:
     left = _listed(images)
-    right = [parse_feature(feature) if isinstance(feature, str) else feature for feature in _listed(features)]
+    right = [_feature_of(feature) for feature in _listed(features)]
     if not left or not right:
         raise InvalidRequestError(
             f"{len(left)} images and {len(right)} features were given: expected at least one each"
@@ -324,6 +353,14 @@ def _pair_up(
     if len(left) != len(right):
         raise InvalidRequestError(f"{len(left)} images and {len(right)} features were given: expected equally many")
     return [Pair(image, feature, seed) for image, feature in zip(left, right, strict=True)]
+
+
+def _feature_of(value: object) -> Feature:
+    if isinstance(value, str):
+        return parse_feature(value)
+    if isinstance(value, Logit | Channel | Neuron | Direction | Sum):
+        return value
+    raise InvalidFeatureError(f"{value!r} is no feature: expected a Feature, or its string form such as 'logit:207'")
 
 
 def _is_list(value: object) -> bool:

@@ -17,7 +17,7 @@ LAST_FRAME_MS = 1_200
 WEBP_QUALITY = 90
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Accentuation:
     """One accentuation: the picture, where it happened, and how the feature's value changed.
 

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from accentor.spec import Recipe
 
+NOISE_STREAM = 0x9E3779B9
+"""Exclusive-or of a pair's random seed that seeds its noise, so that crops and noise do not share random numbers."""
+
 CHOLESKY_JITTER = 1e-6
 """Added to the covariance of resized noise, whose smallest eigenvalues fall to 1e-5 for crops just above the input."""
 
@@ -42,7 +45,7 @@ class Stream:
 
     def __init__(self, seed: int, recipe: Recipe, size: tuple[int, int], device: torch.device) -> None:
         self._boxes = torch.Generator().manual_seed(seed)
-        self._noise = torch.Generator(device).manual_seed(seed)
+        self._noise = torch.Generator(device).manual_seed(seed ^ NOISE_STREAM)
         self._recipe = recipe
         self._size = size
 

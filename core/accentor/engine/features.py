@@ -83,7 +83,7 @@ def inline(feature: Feature) -> Feature:
     Raises
     ------
     InvalidFeatureError
-        If the file cannot be read, or has no such row.
+        If the file cannot be read, or has no such row, or the row is all zero or not finite.
     """
     if isinstance(feature, Sum):
         terms = ((term.weight, inline(term.feature)) for term in feature.terms)
@@ -92,7 +92,11 @@ def inline(feature: Feature) -> Feature:
         )
     if isinstance(feature, Direction) and feature.source is not None:
         path, _, row = feature.source.rpartition("#")
-        return Direction(layer=feature.layer, vector=tuple(_read_row(Path(path), int(row)).double().tolist()))
+        vector = tuple(_read_row(Path(path), int(row)).double().tolist())
+        try:
+            return Direction(layer=feature.layer, vector=vector)
+        except ValueError as error:
+            raise InvalidFeatureError(f"row {row} of {path} is no direction: {error}") from error
     return feature
 
 
@@ -142,7 +146,7 @@ def _mean_over_positions(activations: Tensor) -> Tensor:
 def _read_row(path: Path, row: int) -> Tensor:
     try:
         matrix = _read_matrix(path)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, EOFError, SafetensorError, ValueError) as error:
         raise InvalidFeatureError(f"{path} cannot be read: {error}") from error
     if matrix.dim() != 2:
         raise InvalidFeatureError(f"{path} holds shape {list(matrix.shape)}, expected [features, units]")

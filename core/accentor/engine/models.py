@@ -18,6 +18,7 @@ from accentor.spec import LayerInfo, ModelCard
 STRIDE_OF_REGULARIZATION = 4
 REFERENCE = "reference"
 TORCHVISION = "torchvision"
+UNTRAINED = "untrained"
 SOURCES = "reference, torchvision:NAME"
 
 
@@ -65,7 +66,7 @@ class Model:
         self.card = ModelCard(
             name=name,
             source=source,
-            digest=_digest(module, [source, input_size, *mean, *std]),
+            digest=_digest(module, [source, input_size, *mean, *std, *((layer.name, layer.type) for layer in layers)]),
             input_size=input_size,
             labels=tuple(labels) if labels is not None and len(labels) == outputs else None,
             outputs=outputs,
@@ -80,7 +81,7 @@ class Model:
     def to(self, device: str | torch.device) -> "Model":
         """Return this model on another device: itself if it is there already, else a copy."""
         target = torch.device(device)
-        if target == self.device:
+        if target == self.device or (target.index is None and target.type == self.device.type):
             return self
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module).to(target)
@@ -108,8 +109,8 @@ def load_model(
         ``reference``, the network that ships with Accentor; ``torchvision:NAME``; or a network of your own, taken to
         want ImageNet's normalisation at 224 px (otherwise build a `Model`).
     weights
-        For torchvision: ``DEFAULT``, another name of torchvision's, or a safetensors file with the state dict (float16
-        is cast to float32). Pickled weights are never loaded.
+        For torchvision: ``DEFAULT``, another name of torchvision's, ``untrained``, or a safetensors file with the state
+        dict (float16 is cast to float32). Pickled weights are never loaded.
     device
         Where it is to run, such as ``cuda:0``; none: the GPU if there is one.
     name
@@ -124,7 +125,7 @@ def load_model(
     """
     target = torch.device(device) if device is not None else best_device()
     if isinstance(source, nn.Module):
-        return Model(source.to(target), name=name or type(source).__name__, source=type(source).__qualname__)
+        return Model(source, name=name or type(source).__name__, source=type(source).__qualname__).to(target)
     kind, _, rest = source.partition(":")
     if kind == TORCHVISION and rest:
         return _load_torchvision(rest, str(weights or "DEFAULT"), target, name or source)
@@ -133,6 +134,13 @@ def load_model(
             raise InvalidWeightsError(f"the reference model has weights of its own; {str(weights)!r} was given")
         return _load_reference(target, name or source)
     raise UnknownModelError(f"no model is called {source!r}: expected {SOURCES}")
+
+
+def available_models() -> list[str]:
+    """Return the names that `load_model` knows."""
+    from torchvision import models
+
+    return [REFERENCE, *(f"{TORCHVISION}:{name}" for name in models.list_models(module=models))]
 
 
 def best_device() -> torch.device:
@@ -184,14 +192,16 @@ def _load_torchvision(architecture: str, weights: str, device: torch.device, nam
         )
     published = models.get_model_weights(architecture)
     is_file = weights.endswith(".safetensors")
-    if not is_file and weights not in published.__members__:
+    if not is_file and weights != UNTRAINED and weights not in published.__members__:
         raise InvalidWeightsError(
             f"torchvision:{architecture} has no weights {weights!r}: expected a .safetensors file, "
-            f"{', '.join(published.__members__)}; pickled weights are never loaded"
+            f"{', '.join(published.__members__)} or {UNTRAINED}; pickled weights are never loaded"
         )
-    chosen = published["DEFAULT" if is_file else weights]
+    chosen = published[weights if weights in published.__members__ else "DEFAULT"]
     preset = chosen.transforms()
-    if is_file:
+    if weights == UNTRAINED:
+        network = models.get_model(architecture, weights=None)
+    elif is_file:
         network = _with_state(models.get_model(architecture, weights=None), Path(weights))
     else:
         network = _download(lambda: models.get_model(architecture, weights=chosen), architecture, weights)

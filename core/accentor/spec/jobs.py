@@ -1,5 +1,6 @@
 """Jobs and batches: what is submitted, and how job i of a batch is found without listing the others."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, overload
 
@@ -11,7 +12,9 @@ from accentor.spec.identity import ENGINE_VERSION, Sha256, canonical_json, sha25
 from accentor.spec.models import LayerInfo, ModelCard
 from accentor.spec.recipe import PRESETS, AnyRecipe, Recipe
 
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**32 - 1
+"""PyTorch's CPU generator reads no more than the lower 32 bits of a seed: larger ones would repeat smaller ones."""
+
 MAX_SEEDS = 64
 MAX_LISTED_FEATURES = 100_000
 MAX_LISTED_IMAGES = 100_000
@@ -110,9 +113,9 @@ class BatchSpec(_Spec):
         if self.jobs is not None:
             if self.features is not None or self.images is not None:
                 raise ValueError("give either features and images, or jobs, not both")
-            ids = [job.custom_id for job in self.jobs if job.custom_id is not None]
-            if twice := {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else set():
-                raise ValueError(f"custom_id must be unique in a batch; given more than once: {sorted(twice)[:5]}")
+            ids = Counter(job.custom_id for job in self.jobs if job.custom_id is not None)
+            if twice := sorted(name for name, count in ids.items() if count > 1):
+                raise ValueError(f"custom_id must be unique in a batch; given more than once: {twice[:5]}")
         elif self.features is None or self.images is None:
             raise ValueError("give features and images, or jobs")
         return self

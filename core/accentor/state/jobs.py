@@ -1,0 +1,227 @@
+"""The job store: batches and their jobs in Redis. Every transition is one server-side script."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import redis
+
+from accentor.errors import IllegalTransitionError, ModelNotReadyError, NotFoundError, UnknownModelError
+from accentor.spec import (
+    BatchStatus,
+    Failure,
+    JobState,
+    ModelCard,
+    Progress,
+    canonical_json,
+    state_code,
+    state_of_code,
+)
+from accentor.state.client import Scripts, guarded
+from accentor.state.decoding import batch_status, text
+from accentor.state.keys import BATCHES, CARDS, LANES, batch_keys, lane_field, ring_key
+from accentor.state.records import NewBatch
+from accentor.state.shards import ShardStore
+
+NEVER_TOUCHED = "\0"
+SCAN_JOBS = 65_536
+
+
+class JobStore:
+    """Batches, jobs and model cards; ``shards`` holds what workers have in hand.
+
+    Every method raises `StateUnavailableError` when Redis does not answer, and `NotFoundError` for a batch or job that
+    there is not.
+    """
+
+    def __init__(self, client: "redis.Redis[bytes]") -> None:
+        self._client = client
+        self._run = Scripts(client)
+        self.shards = ShardStore(client, self._run)
+
+    @guarded
+    def ping(self) -> None:
+        """Raise `StateUnavailableError` unless Redis answers."""
+        self._client.ping()
+
+    @guarded
+    def announce_model(self, card: ModelCard) -> None:
+        """Make a model known; its card is kept while workers come and go."""
+        self._client.hset(CARDS, card.name, card.model_dump_json())
+
+    @guarded
+    def models(self) -> list[ModelCard]:
+        """Return the cards of all models announced so far, by name."""
+        cards = self._client.hgetall(CARDS)
+        return sorted((ModelCard.model_validate_json(card) for card in cards.values()), key=lambda card: card.name)
+
+    @guarded
+    def model(self, name: str) -> ModelCard:
+        """Return a model's card; `UnknownModelError` names those there are, `ModelNotReadyError` if there are none."""
+        card = self._client.hget(CARDS, name)
+        if card is not None:
+            return ModelCard.model_validate_json(card)
+        names = sorted(map(text, self._client.hkeys(CARDS)))
+        if not names:
+            raise ModelNotReadyError("no worker has announced a model yet: is one running?")
+        raise UnknownModelError(f"no model is served as {name!r}: there are {', '.join(names)}", models=names)
+
+    @guarded
+    def create_batch(self, record: NewBatch) -> None:
+        """Create a batch whose jobs are all queued, and queue it in its lane; a second time changes nothing."""
+        fixed: dict[str, str | bytes] = {
+            "id": record.id,
+            "model": record.model,
+            "digest": record.digest,
+            "lane": record.lane,
+            "metadata": canonical_json(record.metadata),
+        }
+        keys = [batch_keys(record.id)[0], BATCHES, LANES, ring_key(record.lane, record.model)]
+        place = lane_field(record.lane, record.model)
+        fields: list[str | bytes] = [part for pair in fixed.items() for part in pair]
+        self._run("create_batch", keys, record.id, record.total, place, record.created_at.timestamp(), *fields)
+
+    @guarded
+    def status(self, batch_id: str) -> BatchStatus:
+        """Return a batch as it stands."""
+        return batch_status(self._record(batch_id), datetime.now(UTC))
+
+    @guarded
+    def model_digest(self, batch_id: str) -> str:
+        """Return the digest of the model that the batch was submitted for."""
+        return text(self._record(batch_id)[b"digest"])
+
+    @guarded
+    def recent(self, limit: int, cursor: str | None = None) -> list[BatchStatus]:
+        """Return up to ``limit`` batches, newest first, after the batch whose id is ``cursor``."""
+        start = 0
+        if cursor is not None:
+            rank = self._client.zrevrank(BATCHES, cursor)
+            if rank is None:
+                raise NotFoundError(f"there is no batch {cursor}")
+            start = rank + 1
+        ids = map(text, self._client.zrevrange(BATCHES, start, start + limit - 1))
+        pipeline = self._client.pipeline(transaction=False)
+        for batch_id in ids:
+            pipeline.hgetall(batch_keys(batch_id)[0])
+        now = datetime.now(UTC)
+        return [batch_status(record, now) for record in pipeline.execute() if record]
+
+    @guarded
+    def job_states(self, batch_id: str, start: int, stop: int) -> list[JobState]:
+        """Return the states of jobs ``start`` to ``stop - 1``, as many of them as there are."""
+        stop = min(stop, int(self._record(batch_id)[b"total"]))
+        if start >= stop:
+            return []
+        codes = text(self._client.execute_command("GETRANGE", batch_keys(batch_id)[1], start, stop - 1))
+        codes = codes.ljust(stop - start, NEVER_TOUCHED)
+        return [JobState.QUEUED if code == NEVER_TOUCHED else state_of_code(code) for code in codes]
+
+    def job_state(self, batch_id: str, index: int) -> JobState:
+        """Return the state of one job."""
+        found = self.job_states(batch_id, index, index + 1) if index >= 0 else []
+        if not found:
+            raise NotFoundError(f"batch {batch_id} has no job {index}")
+        return found[0]
+
+    def find_jobs(self, batch_id: str, states: Collection[JobState], *, start: int = 0, limit: int = 100) -> list[int]:
+        """Return the indices of the first ``limit`` jobs from ``start`` on that are in one of the states."""
+        found: list[int] = []
+        while len(found) < limit:
+            chunk = self.job_states(batch_id, start, start + SCAN_JOBS)
+            if not chunk:
+                break
+            found += [start + offset for offset, state in enumerate(chunk) if state in states]
+            start += len(chunk)
+        return found[:limit]
+
+    @guarded
+    def failure(self, batch_id: str, index: int) -> Failure | None:
+        """Return why a job failed, or none if it did not."""
+        found = self._client.hget(batch_keys(batch_id)[2], str(index))
+        return None if found is None else Failure.model_validate_json(found)
+
+    @guarded
+    def failures(self, batch_id: str, cursor: int = 0, limit: int = 100) -> list[tuple[int, Failure]]:
+        """Return the first ``limit`` failed jobs from index ``cursor`` on; go on at the last index plus one."""
+        indices = self.find_jobs(batch_id, {JobState.FAILED}, start=cursor, limit=limit)
+        if not indices:
+            return []
+        texts = self._client.hmget(batch_keys(batch_id)[2], [str(index) for index in indices])
+        return [
+            (index, Failure.model_validate_json(found))
+            for index, found in zip(indices, texts, strict=True)
+            if found is not None
+        ]
+
+    @guarded
+    def progress(self, batch_id: str, index: int) -> Progress | None:
+        """Return how far a running job is, or none if it is not running or has not reported."""
+        found = self._client.hget(batch_keys(batch_id)[3], str(index))
+        return None if found is None else Progress.model_validate_json(found)
+
+    @guarded
+    def report_progress(self, batch_id: str, progress: Mapping[int, Progress]) -> None:
+        """Say how far running jobs are; what is said of others is ignored."""
+        pairs = [part for index, value in progress.items() for part in (index, value.model_dump_json())]
+        self._run("report_progress", batch_keys(batch_id)[:1], batch_id, *pairs)
+
+    @guarded
+    def request_cancel(self, batch_id: str) -> BatchStatus:
+        """Cancel what is queued now, and what runs when its worker sees it; again changes nothing.
+
+        Raises
+        ------
+        IllegalTransitionError
+            If the batch has ended otherwise.
+        """
+        record = self._record(batch_id)
+        ring = ring_key(batch_status(record, datetime.now(UTC)).lane, text(record[b"model"]))
+        self._run("cancel_batch", [batch_keys(batch_id)[0], ring], batch_id)
+        return self.status(batch_id)
+
+    @guarded
+    def cancel_requested(self, batch_id: str) -> bool:
+        """Tell whether the batch is to be canceled."""
+        return bool(self._client.hexists(batch_keys(batch_id)[0], "cancel_requested_at"))
+
+    @guarded
+    def start_jobs(self, batch_id: str, indices: Iterable[int]) -> list[int]:
+        """Turn queued jobs into running ones; return those that were turned."""
+        return [int(index) for index in self._run("start_jobs", batch_keys(batch_id)[:1], batch_id, *indices)]
+
+    @guarded
+    def requeue_jobs(self, batch_id: str, indices: Sequence[int]) -> int:
+        """Turn running jobs back into queued (canceled, if that was asked for) ones; return how many there were."""
+        return int(self._run("requeue_jobs", batch_keys(batch_id)[:1], batch_id, *indices))
+
+    @guarded
+    def finish_job(
+        self, batch_id: str, index: int, state: JobState, *, cached: bool = False, failure: Failure | None = None
+    ) -> bool:
+        """End a job, and with the last one its batch; false if the job had ended before, which changes nothing.
+
+        Parameters
+        ----------
+        cached
+            Whether its result was there before.
+        failure
+            Why it failed: given if, and only if, ``state`` is failed.
+
+        Raises
+        ------
+        IllegalTransitionError
+            If ``state`` is no end.
+        """
+        if not state.terminal:
+            raise IllegalTransitionError(f"a job cannot end as {state}")
+        if (failure is not None) != (state is JobState.FAILED) or (cached and state is not JobState.SUCCEEDED):
+            raise IllegalTransitionError(f"a {state} job cannot have cached = {cached} and failure = {failure}")
+        reason = "" if failure is None else failure.model_dump_json()
+        keys = batch_keys(batch_id)[:1]
+        return bool(self._run("finish_job", keys, batch_id, index, state_code(state), int(cached), reason))
+
+    def _record(self, batch_id: str) -> dict[bytes, bytes]:
+        record = self._client.hgetall(batch_keys(batch_id)[0])
+        if not record:
+            raise NotFoundError(f"there is no batch {batch_id}")
+        return record

@@ -1,0 +1,41 @@
+"""Names of our keys in Redis."""
+
+from accentor.spec import Lane
+
+PREFIX = "accentor:"
+CARDS = f"{PREFIX}cards"
+BATCHES = f"{PREFIX}batches"
+LANES = f"{PREFIX}lanes"
+SPEEDS = f"{PREFIX}speeds"
+EMPTY_SINCE = f"{PREFIX}empty-since"
+
+
+def batch_keys(batch_id: str) -> tuple[str, str, str, str]:
+    """Return the four keys of a batch: record, status string, failures, progress."""
+    record = f"{PREFIX}batch:{batch_id}"
+    return record, f"{record}:states", f"{record}:failures", f"{record}:progress"
+
+
+def shard_key(shard_id: str) -> str:
+    """Return the key of an outstanding shard's record."""
+    return f"{PREFIX}shard:{shard_id}"
+
+
+def lane_field(lane: Lane, model: str) -> str:
+    """Return the name of a lane of a model where both are one word."""
+    return f"{lane}:{model}"
+
+
+def ring_key(lane: Lane, model: str) -> str:
+    """Return the list of batches that still have jobs to hand out, the next one first."""
+    return f"{PREFIX}ring:{lane}:{model}"
+
+
+def waiting_key(lane: Lane, model: str) -> str:
+    """Return the set of shards that were handed out and not begun."""
+    return f"{PREFIX}waiting:{lane}:{model}"
+
+
+def running_key(lane: Lane, model: str) -> str:
+    """Return the set of shards that a worker has begun."""
+    return f"{PREFIX}running:{lane}:{model}"

@@ -1,0 +1,142 @@
+-- In front of every script. A batch is four keys: its record (hash), its status string (one character a job, missing or
+-- zero: queued), its failures and the progress of its running jobs (hashes by index).
+local PREFIX = 'accentor:'
+local NAMES = {q = 'queued', r = 'running', s = 'succeeded', f = 'failed', c = 'canceled'}
+local ENDED = {s = true, f = true, c = true}
+local BATCH_ENDED = {succeeded = true, partially_failed = true, failed = true, canceled = true}
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+local function stamp(seconds)
+  return string.format('%.6f', seconds)
+end
+
+local function no_batch(record)
+  return redis.error_reply('NOTFOUND there is no batch ' .. string.sub(record, #PREFIX + #'batch:' + 1))
+end
+
+local function batch_of(id)
+  local record = PREFIX .. 'batch:' .. id
+  return {record = record, states = record .. ':states', failures = record .. ':failures', progress = record .. ':progress'}
+end
+
+local function job_state(batch, index)
+  local code = redis.call('GETRANGE', batch.states, index, index)
+  if code == '' or code == '\0' then return 'q' end
+  return code
+end
+
+local function move(batch, index, before, after)
+  redis.call('SETRANGE', batch.states, index, after)
+  redis.call('HINCRBY', batch.record, NAMES[before], -1)
+  redis.call('HINCRBY', batch.record, NAMES[after], 1)
+end
+
+local function begin(batch)
+  redis.call('HSETNX', batch.record, 'started_at', stamp(now()))
+  if redis.call('HGET', batch.record, 'state') == 'queued' then
+    redis.call('HSET', batch.record, 'state', 'running')
+  end
+end
+
+-- After any change: the revision, and the batch's end once no job is queued or running.
+local function settle(batch)
+  redis.call('HINCRBY', batch.record, 'revision', 1)
+  local field = redis.call('HMGET', batch.record, 'state', 'queued', 'running', 'succeeded', 'failed')
+  if BATCH_ENDED[field[1]] or tonumber(field[2]) + tonumber(field[3]) > 0 then return end
+  local state = 'partially_failed'
+  if field[1] == 'canceling' then state = 'canceled'
+  elseif tonumber(field[5]) == 0 then state = 'succeeded'
+  elseif tonumber(field[4]) == 0 then state = 'failed' end
+  redis.call('HSET', batch.record, 'state', state, 'finished_at', stamp(now()))
+  redis.call('DEL', batch.progress)
+end
+
+-- Running jobs among these become queued again, or canceled where their batch is being canceled.
+local function requeue(batch, indices)
+  local canceling = redis.call('HGET', batch.record, 'state') == 'canceling'
+  local moved = 0
+  for _, index in ipairs(indices) do
+    if job_state(batch, index) == 'r' then
+      move(batch, index, 'r', canceling and 'c' or 'q')
+      redis.call('HDEL', batch.progress, index)
+      moved = moved + 1
+    end
+  end
+  if moved > 0 then settle(batch) end
+  return moved
+end
+
+local function shard_jobs(shard)
+  local indices = {}
+  for index = tonumber(shard.start), tonumber(shard.stop) - 1 do indices[#indices + 1] = index end
+  return indices
+end
+
+local function unfinished(batch, shard)
+  local count = 0
+  for _, index in ipairs(shard_jobs(shard)) do
+    if not ENDED[job_state(batch, index)] then count = count + 1 end
+  end
+  return count
+end
+
+local function read_shard(id)
+  local key = PREFIX .. 'shard:' .. id
+  local field = redis.call('HMGET', key, 'batch', 'start', 'stop', 'lane', 'model', 'attempts', 'token', 'alive_until', 'suspect_at',
+    'sent_at', 'due_at')
+  if not field[1] then return nil end
+  local place = field[4] .. ':' .. field[5]
+  return {
+    id = id, key = key, batch = field[1], start = field[2], stop = field[3], lane = field[4], model = field[5],
+    attempts = field[6], token = field[7], alive_until = tonumber(field[8]), suspect_at = field[9] and tonumber(field[9]),
+    sent_at = tonumber(field[10]), due_at = tonumber(field[11]),
+    waiting = PREFIX .. 'waiting:' .. place, running = PREFIX .. 'running:' .. place,
+  }
+end
+
+-- Its message is about to be sent; after `due` seconds without a worker it is sent again.
+local function mark_sent(key, due)
+  local time = now()
+  redis.call('HSET', key, 'sent_at', stamp(time), 'due_at', stamp(time + due))
+end
+
+local function new_shard(batch_id, start, stop, lane, model, attempts, due)
+  local id = string.format('%s.%d-%d', batch_id, start, stop)
+  local key = PREFIX .. 'shard:' .. id
+  redis.call('HSET', key, 'batch', batch_id, 'start', start, 'stop', stop, 'lane', lane, 'model', model,
+    'attempts', attempts, 'token', '', 'alive_until', 0)
+  mark_sent(key, due)
+  redis.call('SADD', PREFIX .. 'waiting:' .. lane .. ':' .. model, id)
+  return id
+end
+
+local function forget_shard(shard)
+  redis.call('DEL', shard.key)
+  redis.call('SREM', shard.waiting, shard.id)
+  redis.call('SREM', shard.running, shard.id)
+end
+
+-- The shard has no worker any more: its running jobs are queued again, and it waits, or is gone if nothing is left of it.
+local function put_back(shard, due)
+  local batch = batch_of(shard.batch)
+  requeue(batch, shard_jobs(shard))
+  local left = 0
+  if redis.call('EXISTS', batch.record) == 1 then left = unfinished(batch, shard) end
+  if left == 0 then
+    forget_shard(shard)
+  else
+    redis.call('HSET', shard.key, 'token', '', 'alive_until', 0)
+    mark_sent(shard.key, due)
+    redis.call('HDEL', shard.key, 'suspect_at')
+    redis.call('SMOVE', shard.running, shard.waiting, shard.id)
+  end
+  return left
+end
+
+local function described(shard)
+  return {shard.id, shard.batch, shard.start, shard.stop, shard.lane, shard.model, shard.attempts}
+end

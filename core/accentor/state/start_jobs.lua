@@ -1,0 +1,15 @@
+-- KEYS: record. ARGV: id, indices. Queued jobs become running; returns those that did.
+if redis.call('EXISTS', KEYS[1]) == 0 then return no_batch(KEYS[1]) end
+local batch = batch_of(ARGV[1])
+local started = {}
+for position = 2, #ARGV do
+  if job_state(batch, ARGV[position]) == 'q' then
+    move(batch, ARGV[position], 'q', 'r')
+    started[#started + 1] = tonumber(ARGV[position])
+  end
+end
+if #started > 0 then
+  begin(batch)
+  settle(batch)
+end
+return started

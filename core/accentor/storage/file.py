@@ -1,0 +1,103 @@
+"""A folder as object store."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accentor.errors import NotFoundError, StorageUnavailableError
+from accentor.storage.base import DEFAULT_CONTENT_TYPE, ObjectStore, check_key
+
+TEMPORARY_PREFIX = ".writing-"
+
+
+class FileStore(ObjectStore):
+    """Objects as files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, key: str, data: bytes, *, content_type: str = DEFAULT_CONTENT_TYPE) -> None:  # noqa: ARG002
+        """Write to a temporary file, flush it to the disk and give it its name."""
+        path = self._path(key)
+        with self._errors(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+            _sync_folder(path.parent)
+
+    def get(self, key: str) -> bytes:
+        """Read the file."""
+        path = self._path(key)
+        with self._errors(key):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                raise NotFoundError(f"there is no object {key}") from error
+
+    def size(self, key: str) -> int | None:
+        """Ask the file system for the size."""
+        path = self._path(key)
+        with self._errors(key):
+            return path.stat().st_size if path.is_file() else None
+
+    def delete(self, key: str) -> None:
+        """Remove the file."""
+        path = self._path(key)
+        with self._errors(key):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Walk the folder that the prefix reaches into."""
+        folder = prefix.rpartition("/")[0]
+        start = self._path(folder) if folder else self._root
+        with self._errors(prefix):
+            found = [self._key(path) for path in start.rglob("*") if path.is_file()]
+        yield from sorted(key for key in found if key.startswith(prefix) and TEMPORARY_PREFIX not in key)
+
+    def url(self, key: str, *, expires_s: int, filename: str | None = None) -> str | None:  # noqa: ARG002
+        """Return none: a folder serves no links, the API signs its own."""
+        return None
+
+    def check(self) -> None:
+        """Raise `StorageUnavailableError` unless the folder can be read and written."""
+        if not self._root.is_dir():
+            raise StorageUnavailableError(f"the folder {self._root} does not exist")
+        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            raise StorageUnavailableError(f"the folder {self._root} cannot be read and written")
+
+    def ensure_bucket(self) -> None:
+        """Create the folder."""
+        with self._errors("."):
+            self._root.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageUnavailableError(f"the folder {self._root} fails at {key}: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

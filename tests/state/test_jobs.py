@@ -1,0 +1,315 @@
+"""Transitions of jobs and batches, by value, on a real Redis server."""
+
+import itertools
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+import redis
+from pydantic import SecretStr
+from tests.servers import free_port
+
+from accentor.errors import (
+    IllegalTransitionError,
+    ModelNotReadyError,
+    NotFoundError,
+    StateUnavailableError,
+    UnknownModelError,
+)
+from accentor.settings import Settings
+from accentor.spec import BatchState, Counts, Failure, JobState, LayerInfo, ModelCard, Progress
+from accentor.state import JobStore, connect
+
+Q, R, S, F, C = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED
+REASON = Failure(code="not-finite", detail="step 3 gave NaN", attempts=2)
+MEBIBYTE = 2**20
+
+
+def card(name: str) -> ModelCard:
+    layer = LayerInfo(name="conv", type="Conv2d", shape=(4, 8, 8))
+    return ModelCard(
+        name=name, source="toy", digest="0" * 64, input_size=32, regularization_layer="conv", layers=(layer,)
+    )
+
+
+def check_sum(store: JobStore, batch: str) -> Counts:
+    """Return the counts, having checked them against the status string and the total."""
+    status = store.status(batch)
+    states = Counter(store.job_states(batch, 0, status.total))
+    counts = status.counts
+    assert (counts.queued, counts.running, counts.succeeded, counts.failed, counts.canceled) == (
+        states[Q], states[R], states[S], states[F], states[C],
+    )  # fmt: skip
+    assert sum(states.values()) == status.total
+    assert counts.cached <= counts.succeeded
+    return counts
+
+
+def test_a_new_batch_is_queued(store: JobStore, new_batch: Callable[..., str]) -> None:
+    before = datetime.now(UTC)
+    batch = new_batch("b", total=3, lane="interactive")
+    status = store.status(batch)
+    assert (status.id, status.state, status.model, status.lane) == ("b", BatchState.QUEUED, "toy", "interactive")
+    assert (status.total, status.counts, status.revision) == (3, Counts(queued=3), 0)
+    assert status.metadata == {"who": "tests"}
+    assert abs((status.created_at - before).total_seconds()) < 5
+    assert (status.started_at, status.finished_at, status.rate, status.eta_s) == (None, None, None, None)
+    assert store.job_states(batch, 0, 99) == [Q, Q, Q]
+    assert store.model_digest(batch) == "0" * 64
+
+
+def test_creating_twice_changes_nothing(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch("b", total=3)
+    store.start_jobs(batch, [0])
+    new_batch("b", total=3)
+    assert store.status(batch).counts == Counts(queued=2, running=1)
+    assert store.shards.hand_out("bulk", "toy", window=9, jobs=3, due_s=9) is not None
+    assert store.shards.hand_out("bulk", "toy", window=9, jobs=3, due_s=9) is None
+
+
+def test_a_batch_from_start_to_end(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=3)
+    assert store.start_jobs(batch, [0, 2]) == [0, 2]
+    running = store.status(batch)
+    assert (running.state, running.counts) == (BatchState.RUNNING, Counts(queued=1, running=2))
+    assert running.started_at is not None
+    assert store.finish_job(batch, 0, S)
+    assert store.finish_job(batch, 1, S, cached=True)
+    halfway = store.status(batch)
+    assert halfway.counts == Counts(running=1, succeeded=2, cached=1)
+    assert halfway.rate is not None
+    assert halfway.eta_s == pytest.approx(1 / halfway.rate)
+    assert store.finish_job(batch, 2, F, failure=REASON)
+    ended = store.status(batch)
+    assert (ended.state, ended.counts) == (BatchState.PARTIALLY_FAILED, Counts(succeeded=2, failed=1, cached=1))
+    assert ended.finished_at is not None
+    assert ended.eta_s is None
+    assert ended.rate == pytest.approx(3 / (ended.finished_at - ended.started_at).total_seconds())  # type: ignore[operator]
+    assert store.job_states(batch, 1, 3) == [S, F]
+    assert store.failure(batch, 2) == REASON
+    assert store.failure(batch, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "state"),
+    [
+        ([S, S], BatchState.SUCCEEDED),
+        ([F, F], BatchState.FAILED),
+        ([S, F], BatchState.PARTIALLY_FAILED),
+    ],
+)
+def test_how_a_batch_ends(
+    store: JobStore, new_batch: Callable[..., str], ends: list[JobState], state: BatchState
+) -> None:
+    batch = new_batch(total=2)
+    for index, end in enumerate(ends):
+        assert store.status(batch).finished_at is None
+        store.finish_job(batch, index, end, failure=REASON if end is F else None)
+    assert store.status(batch).state is state
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product([S, F, C], repeat=2)))
+def test_an_ended_job_stays_as_it_ended(
+    store: JobStore, new_batch: Callable[..., str], first: JobState, second: JobState
+) -> None:
+    batch = new_batch(total=2)
+    store.start_jobs(batch, [0])
+    assert store.finish_job(batch, 0, first, failure=REASON if first is F else None)
+    before = store.status(batch)
+    assert not store.finish_job(batch, 0, second, failure=REASON if second is F else None)
+    assert store.start_jobs(batch, [0]) == []
+    assert store.requeue_jobs(batch, [0]) == 0
+    assert store.job_state(batch, 0) is first
+    after = store.status(batch)
+    assert (after.counts, after.revision, after.state) == (before.counts, before.revision, before.state)
+
+
+@pytest.mark.parametrize(
+    ("state", "extra"),
+    [
+        (Q, {}),
+        (R, {}),
+        (F, {}),
+        (S, {"failure": REASON}),
+        (C, {"cached": True}),
+        (F, {"failure": REASON, "cached": True}),
+    ],
+)
+def test_no_end_is_refused(
+    store: JobStore, new_batch: Callable[..., str], state: JobState, extra: dict[str, object]
+) -> None:
+    batch = new_batch(total=1)
+    with pytest.raises(IllegalTransitionError):
+        store.finish_job(batch, 0, state, **extra)  # type: ignore[arg-type]
+    assert store.status(batch).counts == Counts(queued=1)
+
+
+def test_unknown_batches_and_jobs(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=2)
+    for call in (
+        lambda: store.status("nowhere"),
+        lambda: store.start_jobs("nowhere", [0]),
+        lambda: store.finish_job("nowhere", 0, S),
+        lambda: store.request_cancel("nowhere"),
+        lambda: store.job_state("nowhere", 0),
+        lambda: store.recent(3, "nowhere"),
+    ):
+        with pytest.raises(NotFoundError, match="there is no batch nowhere"):
+            call()
+    for index in (-1, 2):
+        with pytest.raises(NotFoundError, match=f"batch b has no job {index}"):
+            store.finish_job(batch, index, S)
+        with pytest.raises(NotFoundError, match=f"batch b has no job {index}"):
+            store.job_state(batch, index)
+    assert check_sum(store, batch) == Counts(queued=2)
+
+
+def test_requeued_jobs_lose_their_progress(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=4)
+    store.start_jobs(batch, [0, 1])
+    store.report_progress(batch, {0: Progress(step=3, steps=9, value=1.5), 3: Progress(step=1, steps=9)})
+    assert store.progress(batch, 0) == Progress(step=3, steps=9, value=1.5)
+    assert store.progress(batch, 3) is None
+    assert store.requeue_jobs(batch, [0, 1, 2]) == 2
+    assert store.progress(batch, 0) is None
+    assert store.status(batch).state is BatchState.RUNNING
+    assert check_sum(store, batch) == Counts(queued=4)
+
+
+def test_every_change_grows_the_revision(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=2)
+    steps: list[Callable[[], object]] = [
+        lambda: store.start_jobs(batch, [0]),
+        lambda: store.report_progress(batch, {0: Progress(step=1, steps=2)}),
+        lambda: store.requeue_jobs(batch, [0]),
+        lambda: store.finish_job(batch, 0, S),
+        lambda: store.request_cancel(batch),
+    ]
+    for revision, step in enumerate(steps, start=1):
+        step()
+        assert store.status(batch).revision == revision
+
+
+def test_cancel_is_at_once_for_what_is_queued(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=10)
+    store.start_jobs(batch, [0, 1, 2])
+    store.finish_job(batch, 0, S)
+    assert not store.cancel_requested(batch)
+    status = store.request_cancel(batch)
+    assert (status.state, status.counts) == (BatchState.CANCELING, Counts(running=2, succeeded=1, canceled=7))
+    assert store.cancel_requested(batch)
+    assert store.request_cancel(batch).revision == status.revision
+    assert store.start_jobs(batch, [5]) == []
+    assert store.requeue_jobs(batch, [1]) == 1
+    assert store.job_state(batch, 1) is C
+    store.finish_job(batch, 2, C)
+    ended = store.status(batch)
+    assert (ended.state, ended.finished_at is not None) == (BatchState.CANCELED, True)
+    assert check_sum(store, batch) == Counts(succeeded=1, canceled=9)
+    assert store.request_cancel(batch).state is BatchState.CANCELED
+
+
+def test_a_batch_that_has_ended_cannot_be_canceled(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=1)
+    store.finish_job(batch, 0, S)
+    with pytest.raises(IllegalTransitionError, match="it is succeeded"):
+        store.request_cancel(batch)
+    assert not store.cancel_requested(batch)
+
+
+def test_a_canceled_batch_is_handed_out_no_more(store: JobStore, new_batch: Callable[..., str]) -> None:
+    new_batch("b1", total=10)
+    new_batch("b2", total=10)
+    assert store.shards.hand_out("bulk", "toy", window=9, jobs=2, due_s=9).id == "b1.0-2"  # type: ignore[union-attr]
+    store.request_cancel("b1")
+    assert store.shards.hand_out("bulk", "toy", window=9, jobs=2, due_s=9).id == "b2.0-2"  # type: ignore[union-attr]
+    assert store.shards.hand_out("bulk", "toy", window=9, jobs=2, due_s=9).id == "b2.2-4"  # type: ignore[union-attr]
+
+
+def test_racing_threads_end_each_job_once(store: JobStore, new_batch: Callable[..., str]) -> None:
+    total = 200
+    batch = new_batch(total=total)
+    won: list[int] = []
+    barrier = threading.Barrier(4)
+
+    def run(seed: int) -> None:
+        barrier.wait()
+        for index in random.Random(seed).sample(range(total), total):  # noqa: S311
+            store.start_jobs(batch, [index])
+            if store.finish_job(batch, index, random.Random(index + seed).choice([S, C])):  # noqa: S311
+                won.append(index)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == list(range(total))
+    counts = check_sum(store, batch)
+    assert counts.succeeded + counts.canceled == total
+
+
+def test_failures_come_in_order_and_in_pages(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=200_000)
+    for index in (150_000, 3, 70_000):
+        store.finish_job(batch, index, F, failure=REASON.model_copy(update={"detail": str(index)}))
+    first = store.failures(batch, 0, 2)
+    assert [(index, failure.detail) for index, failure in first] == [(3, "3"), (70_000, "70000")]
+    assert [index for index, _ in store.failures(batch, 70_001, 2)] == [150_000]
+    assert store.failures(batch, 150_001, 2) == []
+    assert store.find_jobs(batch, {Q}, start=2, limit=3) == [2, 4, 5]
+
+
+def test_recent_batches_come_newest_first_and_in_pages(store: JobStore, new_batch: Callable[..., str]) -> None:
+    for name in ("b1", "b2", "b3"):
+        new_batch(name)
+        time.sleep(0.002)
+    assert [status.id for status in store.recent(2)] == ["b3", "b2"]
+    new_batch("b4")
+    assert [status.id for status in store.recent(2, "b2")] == ["b1"]
+
+
+def test_models_are_announced(store: JobStore) -> None:
+    with pytest.raises(ModelNotReadyError):
+        store.model("toy")
+    store.announce_model(card("toy"))
+    store.announce_model(card("other"))
+    assert store.model("toy") == card("toy")
+    assert [found.name for found in store.models()] == ["other", "toy"]
+    with pytest.raises(UnknownModelError, match="there are other, toy"):
+        store.model("tow")
+
+
+def test_a_million_jobs_take_a_byte_each(
+    store: JobStore, new_batch: Callable[..., str], redis_client: "redis.Redis[bytes]"
+) -> None:
+    def memory() -> int:
+        return int(redis_client.info("memory")["used_memory"])
+
+    total = 1_000_000
+    before = memory()
+    batch = new_batch(total=total)
+    assert memory() - before < 0.1 * MEBIBYTE
+    store.finish_job(batch, total - 1, S)
+    for index in range(0, total, 1_000):
+        store.finish_job(batch, index, S)
+    keys = list(redis_client.scan_iter("accentor:*"))
+    assert sum(int(redis_client.memory_usage(key) or 0) for key in keys) <= 4 * MEBIBYTE
+    assert memory() - before <= 4 * MEBIBYTE
+    started = time.monotonic()
+    status = store.request_cancel(batch)
+    assert time.monotonic() - started < 2
+    assert status.counts == Counts(succeeded=1_001, canceled=998_999)
+    assert memory() - before <= 4 * MEBIBYTE
+
+
+def test_redis_away_is_said_in_our_words(settings: Settings) -> None:
+    nowhere = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    lost = JobStore(connect(settings.model_copy(update={"redis_url": nowhere})))
+    for call in (lost.ping, lambda: lost.status("b"), lambda: lost.finish_job("b", 0, S), lost.shards.lanes):
+        with pytest.raises(StateUnavailableError, match="Redis fails"):
+            call()

@@ -1,0 +1,131 @@
+"""The worker's small parts: queue order, loaded models, messages, and what its parent process imports."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from kombu.utils.scheduling import cycle_by_name
+from PIL import Image
+from pydantic import SecretStr
+from tests.servers import free_port
+from tests.worker.stubs import CARD
+
+from accentor.errors import InvalidWeightsError, ModelNotReadyError, StateUnavailableError
+from accentor.settings import ModelSource, Settings
+from accentor.spec import ModelCard
+from accentor.state import Shard, celery_producer, queue_name, shard_publisher
+from accentor.state.queues import TASK_RUN_SHARD
+from accentor_worker.app import LANE_CYCLE, create_app
+from accentor_worker.models import MAX_LOADED, Models
+from accentor_worker.plan import CHUNK_JOBS, CHUNK_PIXELS, Item, Ready, chunks
+
+SHARD = Shard("b.0-4", "b", 0, 4, "bulk", "a/model:1", 0)
+
+
+def test_the_urgent_lane_comes_first_and_models_take_turns() -> None:
+    cycle = cycle_by_name(LANE_CYCLE)()
+    bulk, urgent = ["accentor.bulk.m1", "accentor.bulk.m2"], ["accentor.interactive.m1", "accentor.interactive.m2"]
+    cycle.update([bulk[0], urgent[0], bulk[1], urgent[1]])
+    assert cycle.consume(4) == [*urgent, *bulk]
+    assert cycle.rotate(bulk[0]) == bulk[0]
+    assert cycle.consume(4) == [*urgent, bulk[1], bulk[0]]
+    assert cycle.consume(1) == [urgent[0]]
+    assert cycle.rotate("elsewhere") == "elsewhere"
+
+
+def test_a_worker_listens_to_the_lanes_of_its_models(settings: Settings) -> None:
+    served = {name: ModelSource(source="reference", weights=None) for name in ("m1", "m2")}
+    app = create_app(settings.model_copy(update={"models": served}))
+    assert [queue.name for queue in app.conf.task_queues] == [
+        "accentor.interactive.m1", "accentor.interactive.m2", "accentor.bulk.m1", "accentor.bulk.m2",
+    ]  # fmt: skip
+    limits = (app.conf.task_time_limit, app.conf.broker_transport_options["visibility_timeout"])
+    assert limits == (settings.task_hard_limit_s, settings.visibility_timeout_s)
+    assert limits[0] < limits[1]
+
+
+def test_a_message_is_an_id_in_the_queue_of_its_lane(settings: Settings, redis_client: "redis.Redis[bytes]") -> None:
+    shard_publisher(celery_producer(settings))(SHARD)
+    queue = queue_name("bulk", "a/model:1")
+    assert queue == "accentor.bulk.a/model:1"
+    assert redis_client.llen(queue) == 1
+    message = json.loads(redis_client.lindex(queue, 0) or b"")
+    assert message["headers"]["task"] == TASK_RUN_SHARD
+    assert message["headers"]["kwargsrepr"] == "{'shard': 'b.0-4'}"
+
+
+def test_a_message_that_cannot_be_sent_is_said_in_our_words(settings: Settings) -> None:
+    nowhere = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    publish = shard_publisher(celery_producer(settings.model_copy(update={"redis_url": nowhere})))
+    with pytest.raises(StateUnavailableError, match="Redis takes no message"):
+        publish(SHARD)
+
+
+class Loaded:
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+
+def test_models_are_loaded_once_and_the_oldest_makes_room(settings: Settings) -> None:
+    served = {f"m{number}": ModelSource(source="torchvision:x", weights="w") for number in range(MAX_LOADED + 1)}
+    calls: list[str] = []
+
+    def load(source: str, *, weights: str | None, device: str | None, name: str) -> Loaded:
+        assert (source, weights, device) == ("torchvision:x", "w", "cuda:3")
+        calls.append(name)
+        return Loaded(CARD.model_copy(update={"name": name}))
+
+    models = Models(settings.model_copy(update={"models": served, "device": "cuda:3"}), load)
+    assert [card.name for card in models.cards()] == list(served)
+    assert calls == list(served)
+    models.get("m1")
+    models.get("m0")
+    models.get("m1")
+    assert calls[len(served) :] == ["m0"]
+    with pytest.raises(ModelNotReadyError, match="no model is served as 'elsewhere'"):
+        models.get("elsewhere")
+
+
+def test_a_model_that_cannot_be_loaded_is_said_to_be_not_ready(settings: Settings) -> None:
+    def load(source: str, **_: object) -> Loaded:
+        raise InvalidWeightsError("conv holds NaN")
+
+    models = Models(settings, load)
+    with pytest.raises(InvalidWeightsError):
+        models.cards()
+    with pytest.raises(ModelNotReadyError, match="cannot load reference: conv holds NaN"):
+        models.get("reference")
+
+
+def ready(pictures: list[Image.Image]) -> Iterator[Ready]:
+    for index, picture in enumerate(pictures):
+        yield Ready(Item(index, None, ""), picture)  # type: ignore[arg-type]
+
+
+def test_chunks_fit_the_memory() -> None:
+    small, large = Image.new("1", (10, 10)), [Image.new("1", (CHUNK_PIXELS // 20_000, 10_000)) for _ in range(5)]
+    assert [len(chunk) for chunk in chunks(ready([small] * (2 * CHUNK_JOBS + 1)))] == [CHUNK_JOBS, CHUNK_JOBS, 1]
+    assert [len(chunk) for chunk in chunks(ready(large))] == [2, 2, 1]
+    assert [len(chunk) for chunk in chunks(ready([large[0]] * 5))] == [5]
+    huge = Image.new("1", (CHUNK_PIXELS // 10_000 + 1, 10_000))
+    assert [len(chunk) for chunk in chunks(ready([small, huge, small]))] == [1, 1, 1]
+    assert list(chunks(iter(()))) == []
+
+
+def test_the_parent_process_never_imports_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import accentor_worker.main, accentor_worker.tasks, accentor.state, accentor.storage\n"
+        "from accentor.settings import Settings\n"
+        "from accentor.storage import open_store\n"
+        f"settings = Settings(storage_url='file://{tmp_path}')\n"
+        "accentor_worker.main.create_app(settings).loader.import_default_modules()\n"
+        "open_store(settings)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

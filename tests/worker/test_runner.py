@@ -1,0 +1,387 @@
+"""Running shards with a stub in place of the engine: what is stored, what fails, and what is left for the next."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from tests.servers import wait_until
+from tests.worker.stubs import (
+    ARTEFACTS,
+    CARD,
+    MODEL,
+    RECIPE,
+    Outbox,
+    StubEngine,
+    StubModels,
+    channel,
+    logits,
+    png,
+    submit,
+    upload,
+)
+
+from accentor.errors import NotFiniteError, StorageUnavailableError
+from accentor.spec import (
+    BatchJob,
+    BatchSpec,
+    BatchState,
+    Counts,
+    Failure,
+    JobState,
+    Logit,
+    Neuron,
+    Progress,
+    Recipe,
+    Result,
+    sha256_hex,
+)
+from accentor.state import sweep
+from accentor.storage.keys import artefact_key, batch_spec_key, result_key
+from accentor_worker.runner import run_shard
+from accentor_worker.services import Services
+
+MANY = 50
+
+
+def run_all(services: Services, outbox: Outbox) -> None:
+    """Run what is sent until nothing is; a test whose shards never end fails."""
+    for _ in range(MANY):
+        if not outbox.ids:
+            return
+        run_shard(services, outbox.ids.pop(0))
+    pytest.fail(f"shards are sent again and again: {outbox.ids}")
+
+
+def failure(services: Services, index: int, batch: str = "b") -> Failure:
+    found = services.jobs.failure(batch, index)
+    assert found is not None
+    return found
+
+
+def test_a_batch_is_run_and_stored(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    spec = logits(services, 20)
+    submit(services, spec)
+    assert outbox.ids == ["b.0-8", "b.8-16", "b.16-20"]
+    run_all(services, outbox)
+    status = services.jobs.status("b")
+    assert (status.state, status.counts) == (BatchState.SUCCEEDED, Counts(succeeded=20))
+    assert engine.computed == list(range(20))
+    job = spec.expand(CARD)[7]
+    key = job.key(CARD)
+    result = Result.model_validate_json(services.objects.get(result_key(key)))
+    assert (result.key, result.spec, result.after) == (key, job, 7.0)
+    for name, data in ARTEFACTS.items():
+        assert services.objects.get(artefact_key(key, name)) == data
+    assert services.jobs.shards.outstanding("bulk", MODEL) == (0, 0)
+    assert services.jobs.shards.speed("bulk", MODEL) is not None
+
+
+def test_a_shard_that_comes_again_does_nothing(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    submit(services, logits(services, 3))
+    (shard,) = outbox.ids
+    run_shard(services, shard)
+    before = services.jobs.status("b")
+    run_shard(services, shard)
+    run_shard(services, "nowhere.0-3")
+    assert services.jobs.status("b").revision == before.revision
+    assert engine.computed == [0, 1, 2]
+
+
+def test_a_shard_that_comes_while_it_runs_drops_out(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    submit(services, logits(services, 3))
+    (shard,) = outbox.ids
+
+    def during(unit: int, step: int) -> None:
+        if (unit, step) == (1, 1):
+            run_shard(replace(services, owner="host:2"), shard)
+
+    engine.during = during
+    run_shard(services, shard)
+    assert engine.computed == [0, 1, 2]
+    assert services.jobs.status("b").counts == Counts(succeeded=3)
+
+
+def test_what_was_computed_before_is_cached(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    submit(services, logits(services, 2), "b1")
+    run_all(services, outbox)
+    submit(services, logits(services, 3), "b2")
+    run_all(services, outbox)
+    assert engine.computed == [0, 1, 2]
+    assert services.jobs.status("b2").counts == Counts(succeeded=3, cached=2)
+
+
+def test_twins_are_computed_once(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    image = upload(services.objects, png())
+    wanted = (1, 2, 1, 3, 3)
+    jobs = tuple(BatchJob(feature=Logit(unit=unit), image=image) for unit in wanted)
+    engine.yields[3] = NotFiniteError("step 2 gave NaN")
+    submit(services, BatchSpec(model=MODEL, jobs=jobs, recipe=RECIPE))
+    run_all(services, outbox)
+    assert engine.computed == [1, 2, 3]
+    assert services.jobs.status("b").counts == Counts(succeeded=3, failed=2, cached=1)
+    assert failure(services, 4) == failure(services, 3)
+
+
+def test_bad_jobs_fail_alone(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    good, missing = upload(services.objects, png()), sha256_hex(b"never uploaded")
+    broken, empty = upload(services.objects, png()[:60]), upload(services.objects, b"")
+    elsewhere = RECIPE.model_copy(update={"regularization_layer": "nowhere"})
+    jobs = (
+        BatchJob(feature=Logit(unit=0), image=good),
+        BatchJob(feature=Logit(unit=99), image=good),
+        BatchJob(feature=Neuron(layer="konv", unit=1), image=good),
+        BatchJob(feature=Logit(unit=1), image=missing),
+        BatchJob(feature=Logit(unit=1), image=broken),
+        BatchJob(feature=Logit(unit=1), image=empty),
+        BatchJob(feature=Logit(unit=1), image=good, recipe=elsewhere),
+        BatchJob(feature=channel(5), image=good),
+    )
+    submit(services, BatchSpec(model=MODEL, jobs=jobs, recipe=RECIPE))
+    run_all(services, outbox)
+    codes = [found and found.code for found in (services.jobs.failure("b", index) for index in range(8))]
+    assert codes == [
+        None, "unit-out-of-range", "unknown-layer", "not-found",
+        "invalid-image", "invalid-image", "unknown-layer", None,
+    ]  # fmt: skip
+    assert "99 was asked for" in failure(services, 1).detail
+    assert "conv" in failure(services, 2).detail
+    assert engine.computed == [0, 5]
+    status = services.jobs.status("b")
+    assert (status.state, status.counts) == (BatchState.PARTIALLY_FAILED, Counts(succeeded=2, failed=6))
+
+
+def test_jobs_run_together_with_those_of_their_recipe(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    image = upload(services.objects, png())
+    other = Recipe(steps=1, crops=2, size=64)
+    jobs = tuple(
+        BatchJob(feature=Logit(unit=unit), image=image, recipe=other if unit % 2 else None) for unit in range(6)
+    )
+    submit(services, BatchSpec(model=MODEL, jobs=jobs, recipe=RECIPE))
+    run_all(services, outbox)
+    assert engine.calls == [(0, 2, 4), (1, 3, 5)]
+
+
+def test_an_error_of_a_pair_is_its_own(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    engine.yields[1] = NotFiniteError("step 2 gave NaN")
+    submit(services, logits(services, 3))
+    run_all(services, outbox)
+    assert failure(services, 1) == Failure(code="not-finite", detail="step 2 gave NaN", attempts=1)
+    assert services.jobs.status("b").counts == Counts(succeeded=2, failed=1)
+
+
+def test_after_an_unforeseen_error_each_goes_alone(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    engine.raises[2] = ZeroDivisionError("by zero")
+    submit(services, logits(services, 5))
+    run_all(services, outbox)
+    assert engine.calls == [(0, 1, 2, 3, 4), (2,), (3,), (4,)]
+    assert failure(services, 2) == Failure(code="unexpected", detail="ZeroDivisionError: by zero", attempts=1)
+    assert services.jobs.status("b").counts == Counts(succeeded=4, failed=1)
+
+
+def test_other_weights_fail_the_batch(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    submit(services, logits(services, 2), digest="e" * 64)
+    run_all(services, outbox)
+    assert [failure(services, index).code for index in range(2)] == ["model-changed"] * 2
+    assert CARD.digest in failure(services, 0).detail
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize(("spec", "code"), [(None, "not-found"), (b"{}", "invalid-request")])
+def test_a_batch_without_its_specification_fails(
+    services: Services, outbox: Outbox, spec: bytes | None, code: str
+) -> None:
+    submit(services, logits(services, 2))
+    if spec is None:
+        services.objects.delete(batch_spec_key("b"))
+    else:
+        services.objects.put(batch_spec_key("b"), spec)
+    run_all(services, outbox)
+    assert [failure(services, index).code for index in range(2)] == [code] * 2
+
+
+def test_progress_is_reported_a_few_times_a_second(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    steps = 100
+    spec = logits(services, 1).model_copy(update={"recipe": Recipe(steps=steps, crops=2, size=64)})
+    seen: list[Progress] = []
+    revisions: list[int] = []
+
+    def during(unit: int, step: int) -> None:
+        time.sleep(0.01)
+        if found := services.jobs.progress("b", 0):
+            seen.append(found)
+        revisions.append(services.jobs.status("b").revision)
+
+    engine.during = during
+    submit(services, spec)
+    run_all(services, outbox)
+    assert seen[-1].steps == steps
+    assert 50 < seen[-1].step < steps
+    assert seen[-1].value == float(seen[-1].step)
+    seconds = steps * 0.01
+    assert 3 <= len(set(revisions)) <= 4 * (2 * seconds) + 2
+    assert services.jobs.progress("b", 0) is None
+
+
+def test_cancel_takes_effect_in_the_middle(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    def during(unit: int, step: int) -> None:
+        if (unit, step) == (2, 1):
+            services.jobs.request_cancel("b")
+            time.sleep(0.3)
+
+    engine.during = during
+    submit(services, logits(services, 20))
+    run_all(services, outbox)
+    status = services.jobs.status("b")
+    assert (status.state, status.counts) == (BatchState.CANCELED, Counts(succeeded=2, canceled=18))
+    assert engine.computed == [0, 1]
+    assert services.jobs.shards.outstanding("bulk", MODEL) == (0, 0)
+
+
+def test_a_worker_that_stops_puts_its_jobs_back(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    def during(unit: int, step: int) -> None:
+        if (unit, step) == (2, 1):
+            services.stop.set()
+
+    engine.during = during
+    submit(services, logits(services, 8))
+    (shard,) = outbox.ids
+    outbox.ids.clear()
+    run_shard(services, shard)
+    assert outbox.ids == [shard]
+    status = services.jobs.status("b")
+    assert (status.state, status.counts) == (BatchState.RUNNING, Counts(queued=6, succeeded=2))
+    engine.during = lambda unit, step: None
+    services.stop.clear()
+    run_all(services, outbox)
+    assert services.jobs.status("b").counts == Counts(succeeded=8)
+    assert engine.computed == list(range(8))
+
+
+class FailingStore:
+    """An object store that fails when told to."""
+
+    def __init__(self, services: Services) -> None:
+        self._objects = services.objects
+        self.down = False
+
+    def __getattr__(self, name: str) -> object:
+        if self.down:
+            raise StorageUnavailableError("the store is away")
+        return getattr(self._objects, name)
+
+
+def test_while_storage_is_down_nothing_fails(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    store = FailingStore(services)
+
+    def during(unit: int, step: int) -> None:
+        store.down = unit == 2
+
+    engine.during = during
+    submit(services, logits(services, 4))
+    shaky = replace(services, objects=store)  # type: ignore[arg-type]
+    (shard,) = outbox.ids
+    outbox.ids.clear()
+    run_shard(shaky, shard)
+    assert services.jobs.status("b").counts == Counts(queued=2, succeeded=2)
+    assert outbox.ids == []
+    run_shard(shaky, shard)
+    assert services.jobs.status("b").counts == Counts(queued=2, succeeded=2)
+    engine.during = lambda unit, step: None
+    store.down = False
+    wait_until(lambda: sweep(services.jobs, outbox, services.settings) == 1, what="the shard to be sent again")
+    run_all(shaky, outbox)
+    assert services.jobs.status("b").counts == Counts(succeeded=4)
+
+
+def test_a_model_that_cannot_be_loaded_here_is_left_to_others(
+    services: Services, outbox: Outbox, engine: StubEngine
+) -> None:
+    submit(services, logits(services, 2))
+    models = StubModels()
+    models.broken = True
+    (shard,) = outbox.ids
+    run_shard(replace(services, models=models), shard)
+    assert services.jobs.status("b").counts == Counts(queued=2)
+    assert outbox.ids == [shard]
+
+
+def test_a_worker_that_lost_its_shard_lets_go(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    """Another worker was given the shard meanwhile: this one stops, and touches nothing any more."""
+
+    def during(unit: int, step: int) -> None:
+        if (unit, step) == (1, 1):
+            services.jobs.shards.mark_dead(shard, "host:1")
+            assert sweep(services.jobs, outbox, services.settings) == 1
+            assert services.jobs.shards.take(shard, "host:2/x", alive_s=60) is not None
+            time.sleep(0.3)
+
+    engine.during = during
+    submit(services, logits(services, 4))
+    shard = outbox.ids.pop()
+    run_shard(services, shard)
+    assert engine.computed == [0]
+    assert services.jobs.status("b").counts == Counts(queued=3, succeeded=1)
+    assert services.jobs.shards.outstanding("bulk", MODEL) == (0, 1)
+
+
+def test_a_long_job_keeps_its_lease(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    def during(unit: int, step: int) -> None:
+        time.sleep(0.4)
+        assert sweep(services.jobs, outbox, services.settings) == 0
+
+    engine.during = during
+    submit(services, logits(services, 1))
+    run_shard(services, outbox.ids.pop())
+    assert services.jobs.status("b").counts == Counts(succeeded=1)
+
+
+def test_a_shard_over_its_time_goes_on_in_the_next_one(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    hasty = replace(services, settings=services.settings.model_copy(update={"task_soft_limit_s": 0.2}))
+    engine.during = lambda unit, step: time.sleep(0.03)
+    submit(hasty, logits(services, 4))
+    run_shard(hasty, outbox.ids.pop())
+    assert 0 < services.jobs.status("b").counts.succeeded < 4
+    run_all(hasty, outbox)
+    assert services.jobs.status("b").counts == Counts(succeeded=4)
+    assert engine.computed == [0, 1, 2, 3]
+
+
+def test_a_job_over_the_time_of_a_shard_fails(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    hasty = replace(services, settings=services.settings.model_copy(update={"task_soft_limit_s": 0.2}))
+    engine.during = lambda unit, step: time.sleep(0.25 if unit == 0 else 0)
+    submit(hasty, logits(services, 3))
+    run_all(hasty, outbox)
+    assert failure(services, 0).code == "time-limit"
+    assert services.jobs.status("b").counts == Counts(succeeded=2, failed=1)
+
+
+def test_a_job_canceled_alone_is_not_computed(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    submit(services, logits(services, 3))
+    services.jobs.finish_job("b", 1, JobState.CANCELED)
+    run_all(services, outbox)
+    assert engine.computed == [0, 2]
+    assert services.jobs.status("b").counts == Counts(succeeded=2, canceled=1)
+
+
+def test_two_workers_end_every_job_once(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    submit(services, logits(services, 60))
+    sent = outbox.ids * 2
+    lock = threading.Lock()
+
+    def work(owner: str) -> None:
+        mine = replace(services, owner=owner)
+        while True:
+            with lock:
+                if not sent:
+                    return
+                shard = sent.pop(0)
+            run_shard(mine, shard)
+
+    threads = [threading.Thread(target=work, args=(f"host:{number}",)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(engine.computed) == list(range(60))
+    assert services.jobs.status("b").counts == Counts(succeeded=60)

@@ -1,0 +1,1 @@
+"""The worker: a Celery application around `accentor_worker.runner.run_shard`."""
