@@ -132,3 +132,10 @@ def test_numbers_are_read_and_checked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ACCENTOR_PORT", "70000")
     with pytest.raises(ValidationError, match="port"):
         Settings()
+
+
+def test_an_error_shows_no_secret(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCENTOR_S3_SECRET_KEY", PASSWORD)
+    with pytest.raises(ValidationError) as caught:
+        Settings(task_hard_limit_s=9)
+    assert PASSWORD[:5] not in str(caught.value)

@@ -6,10 +6,10 @@ The table in ``docs/settings.md`` is made from the fields below.
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from accentor.errors import UnknownModelError
+from accentor.errors import InvalidRequestError, UnknownModelError
 
 MEBIBYTE = 2**20
 
@@ -26,7 +26,7 @@ class ModelSource(BaseModel):
 class Settings(BaseSettings):
     """Every setting with its unit and default; the same for the embedded and the distributed mode."""
 
-    model_config = SettingsConfigDict(env_prefix="ACCENTOR_", env_nested_delimiter="__", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ACCENTOR_", env_nested_delimiter="__", extra="ignore", hide_input_in_errors=True)
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis: broker and job store")
     redis_timeout_s: float = Field(10.0, gt=0, description="seconds that one Redis call may take")
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     shard_seconds: float = Field(60.0, gt=0, description="seconds of work that one shard aims at")
     first_shard_jobs: int = Field(4, ge=1, description="jobs of a shard while a model's speed is not yet known")
     max_shard_jobs: int = Field(1_024, ge=1, description="jobs that one shard never exceeds")
-    window: int = Field(3, ge=1, description="shards of a lane and model that are queued or running at once")
+    window: int = Field(3, ge=1, description="shards of a lane and model that wait in its queue at once")
     tick_s: float = Field(1.0, gt=0, description="seconds between looks for lost shards and free room in the queues")
     lease_s: float = Field(30.0, gt=0, description="seconds without a sign of life after which a shard counts as lost")
     republish_s: float = Field(600.0, gt=0, description="seconds after which a shard nobody has begun is sent again")
@@ -99,6 +99,17 @@ class Settings(BaseSettings):
         if name not in self.models:
             raise UnknownModelError(f"no model is served as {name!r}: there are {', '.join(sorted(self.models))}")
         return self.models[name]
+
+
+def read_settings() -> Settings:
+    """Return the settings of the environment; a wrong one is an `InvalidRequestError` that names it."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"ACCENTOR_{'__'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()
+        )
+        raise InvalidRequestError(f"the settings are not valid: {faults}") from error
 
 
 def file_root(storage_url: str) -> Path:

@@ -62,7 +62,8 @@ def test_accentuate_writes_pictures_and_json_lines(run, capsys, tmp_path):
     for line in lines:
         assert line["after"] > line["before"]
         assert all(Path(file).stat().st_size > 0 for file in line["files"])
-        assert Image.open(line["files"][0]).size == (64, 64)
+        with Image.open(line["files"][0]) as picture:
+            assert picture.size == (64, 64)
     assert len({file for line in lines for file in line["files"]}) == 16
 
 

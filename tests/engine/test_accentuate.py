@@ -142,7 +142,8 @@ def test_a_dead_feature(tiny_net):
     assert result.before == result.after == 0.0
     assert not result.opacity.any()
     torch.testing.assert_close(result.pixels, result.source, atol=1e-5, rtol=0)
-    assert accentuate(model, photo(), "channel:act:1", QUICK).notes == ()
+    dead, alive = run(model, [pair("channel:act:2"), pair("channel:act:1")], micro_batch=2)
+    assert (dead.notes, alive.notes) == ((DEAD_NOTE,), ())
 
 
 # --- shapes and extremes -----------------------------------------------------------------------------------------

@@ -165,6 +165,15 @@ def test_noise_is_added_to_the_crops():
     assert loud.noise.abs().max() > 0.01
 
 
+def test_noise_of_a_crop_that_is_not_square():
+    """Each axis has its own resize: rows of a tall crop are mixed, columns of a narrow one are spread."""
+    recipe = Recipe(steps=1, crops=2, crop_size=(1.0, 1.0))
+    size = (60, 12)
+    noise = Augmentation([Stream(4, recipe, size, CPU)], recipe, size, 16).views(0).noise
+    white = Stream(4, recipe, size, CPU).white((2, 3, 16, 16))
+    torch.testing.assert_close(noise[0], noise_factor(60, 16) @ white @ noise_factor(12, 16).mT)
+
+
 def test_crops_of_one_image_do_not_touch_another():
     images = torch.rand(2, 3, 12, 12, generator=generator()).requires_grad_()
     boxes = random_boxes(6, (12, 12)).view(2, 3, 4)

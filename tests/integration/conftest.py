@@ -49,7 +49,6 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         "ACCENTOR_S3_SECRET_KEY": SECRET_KEY,
         "ACCENTOR_PORT": str(port),
         "URL": f"http://127.0.0.1:{port}",
-        "S3_ROOT": str(s3.root / "accentor"),
     }
     processes: list[Process] = []
     redis.start()

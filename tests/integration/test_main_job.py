@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -11,13 +10,22 @@ from PIL import Image
 
 import accentor
 from accentor.engine.reference import sample_paths
+from accentor.settings import Settings
 from accentor.spec import BatchState, JobState, Recipe
+from accentor.storage import ObjectStore, open_store
+from accentor.storage.keys import image_key, result_prefix
 from accentor_client import Client
 
 pytestmark = pytest.mark.service
 
 RECIPE = Recipe(steps=6, crops=4, size=96, snapshots=2)
 FEATURES = ["logit:stripes", "-logit:red", "channel:block2:3", "logit:star - logit:ring"]
+
+
+def store_of(environment: dict[str, str]) -> ObjectStore:
+    """Return the service's object store."""
+    values = {name.removeprefix("ACCENTOR_").lower(): value for name, value in environment.items()}
+    return open_store(Settings(**{name: value for name, value in values.items() if name in Settings.model_fields}))
 
 
 def rgb(image: Image.Image) -> np.ndarray:
@@ -55,9 +63,7 @@ def test_links_are_the_object_stores_own(distributed):
         url = job.status.urls["accentuated.png"]
         assert url.startswith(distributed["ACCENTOR_S3_ENDPOINT"])
         assert Image.open(io.BytesIO(httpx.get(url).content)).size == (96, 96)
-        files = sorted(
-            path.name for path in (Path(distributed["S3_ROOT"]) / "test/results").rglob(f"*{job.status.key}/*")
-        )
+        files = sorted(name.rpartition("/")[2] for name in store_of(distributed).keys(result_prefix(job.status.key)))
         assert files == ["accentuated.png", "frames.webp", "opacity.png", "overlay.png", "result.json"]
 
 
@@ -76,7 +82,7 @@ def test_bad_job_fails_alone(distributed):
     name = hashlib.sha256(rotten).hexdigest()
     with Client(distributed["URL"]) as client:
         good = client.images.upload(sample_paths()[5])
-        (Path(distributed["S3_ROOT"]) / "test/images" / name).write_bytes(rotten)
+        store_of(distributed).put(image_key(name), rotten)
         batch = client.batches.create(
             model="reference", features=FEATURES[:2], images=[good, name], recipe=RECIPE
         ).wait(timeout=60)

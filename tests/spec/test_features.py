@@ -223,6 +223,12 @@ def test_bad_direction(fields):
         Direction(layer="layer4", **fields)
 
 
+@pytest.mark.parametrize("label", ["", " ash", "ash ", "a:b", "207", "²", "a\tb", "x" * 201])
+def test_bad_label(label):
+    with pytest.raises(ValidationError):
+        Logit(unit=label)
+
+
 def test_features_are_immutable_and_hashable():
     with pytest.raises(ValidationError):
         A.unit = 3

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accentor_client import Batch, Client
     from accentor_client.results import JobResult
 
+DEMO_RECIPE = "fast"
 SCENES = 6
 CHANNELS = 8
 SERVED_AS = "demo"
@@ -53,7 +54,7 @@ def demo(
         chosen = read_features(features) if features else default_features(card)
         ready = time.monotonic()
         batch = client.batches.create(
-            model=SERVED_AS, features=chosen, images=list(paths), recipe=read_recipe(recipe or "natural")
+            model=SERVED_AS, features=chosen, images=list(paths), recipe=read_recipe(recipe or DEMO_RECIPE)
         )
         console.print(f"{len(chosen)} features × {len(paths)} images: {batch.status.total} jobs to {service.url}")
         results = sorted(batch.results(progress=True), key=lambda result: result.index)

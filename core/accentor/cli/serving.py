@@ -42,18 +42,18 @@ def up(
 
 def api() -> None:
     """Run the API with the settings of the environment (ACCENTOR_…)."""
-    from accentor.settings import Settings
+    from accentor.settings import read_settings
     from accentor_api.app import serve
 
-    serve(Settings())
+    serve(read_settings())
 
 
 def worker() -> None:
     """Run a worker with the settings of the environment (ACCENTOR_…)."""
-    from accentor.settings import Settings
+    from accentor.settings import read_settings
     from accentor_worker.main import run
 
-    raise typer.Exit(run(Settings()))
+    raise typer.Exit(run(read_settings()))
 
 
 def read_models(texts: list[str]) -> dict[str, dict[str, str]]:

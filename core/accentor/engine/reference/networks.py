@@ -99,18 +99,19 @@ class InvertedResidual(nn.Module):
         super().__init__()
         depthwise = nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=not batch_norm)
         self.depthwise = ConvUnit(depthwise, None, batch_norm=batch_norm)
-        self.expand = nn.Conv2d(channels, 2 * channels, 1)
-        self.act = nn.GELU()
-        self.project = nn.Conv2d(2 * channels, channels, 1)
+        expand = nn.Conv2d(channels, 2 * channels, 1, bias=not batch_norm)
+        self.expand = ConvUnit(expand, nn.GELU(), batch_norm=batch_norm)
+        project = nn.Conv2d(2 * channels, channels, 1, bias=not batch_norm)
+        self.project = ConvUnit(project, None, batch_norm=batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to [B, C, H, W]."""
-        out: Tensor = x + self.project(self.act(self.expand(self.depthwise(x))))
+        out: Tensor = x + self.project(self.expand(self.depthwise(x)))
         return out
 
 
 class JudgeNet(nn.Module):
-    """The judge: depthwise residual blocks with GELU, and mean and maximum pooling into one linear layer.
+    """The judge: maximum pooling, depthwise residual blocks with GELU, and one linear layer on pooled features.
 
     It takes no part in an optimisation; it says whether what was accentuated means the same to another network.
 
@@ -125,17 +126,17 @@ class JudgeNet(nn.Module):
     def __init__(self, labels: int, *, batch_norm: bool = False) -> None:
         super().__init__()
 
-        def reduce(inputs: int, outputs: int, size: int, activation: nn.Module | None = None) -> ConvUnit:
-            convolution = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2 - 1, bias=not batch_norm)
-            return ConvUnit(convolution, activation, batch_norm=batch_norm)
+        def unit(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> ConvUnit:
+            convolution = nn.Conv2d(inputs, outputs, size, stride, padding=1, bias=not batch_norm)
+            return ConvUnit(convolution, nn.GELU(), batch_norm=batch_norm)
 
         def residual(channels: int) -> InvertedResidual:
             return InvertedResidual(channels, batch_norm=batch_norm)
 
-        self.stem = reduce(3, 24, 6, nn.GELU())
-        self.stage1 = nn.Sequential(reduce(24, 40, 4), residual(40))
-        self.stage2 = nn.Sequential(reduce(40, 88, 2), residual(88), residual(88))
-        self.stage3 = nn.Sequential(reduce(88, 144, 2), residual(144), residual(144))
+        self.stem = unit(3, 24, size=4, stride=2)
+        self.stage1 = unit(24, 40, size=4, stride=2)
+        self.stage2 = nn.Sequential(nn.MaxPool2d(2), unit(40, 88), residual(88))
+        self.stage3 = nn.Sequential(nn.MaxPool2d(2), unit(88, 144), residual(144))
         self.head = nn.Linear(2 * 144, labels)
 
     def forward(self, x: Tensor) -> Tensor:
