@@ -52,7 +52,7 @@ types: $(VENV)/.dev ## check types
 check: lint types test ## everything CI runs
 
 bench: $(VENV)/.dev ## measure, and print tables
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/engine.py
 
 clean: ## remove what make and the demo made
 	rm -rf $(VENV) accentor-demo .pytest_cache .mypy_cache .ruff_cache

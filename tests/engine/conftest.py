@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from accentor.engine import Model, load_model
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tiny networks on many threads wait for one another; the golden arrays want the threads they were made with."""
+    threads = torch.get_num_threads()
+    if request.node.get_closest_marker("assets") is None:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -251,10 +251,10 @@ def assert_same(ours, theirs):
 
 
 def mixed_pairs():
-    sizes = [(40, 40), (40, 30), (30, 40)]
+    sizes = [(40, 40), (40, 30)]
     return [
-        pair(feature, seed=i, image=photo(*sizes[(i + j) % 3], seed=10 * i + j))
-        for j in range(3)
+        pair(feature, seed=i, image=photo(*sizes[j], seed=10 * i + j))
+        for j in range(2)
         for i, feature in enumerate(FEATURES)
     ]
 
@@ -265,11 +265,9 @@ def test_batch_invariance(tiny, form):
     recipe = changed(parameterization=form, regularization=0.3)
     pairs = mixed_pairs()
     alone = [run(tiny, [one], recipe)[0] for one in pairs]
-    for size in (1, 3, 15):
+    for size in (1, 3, 10):
         assert_same(run(tiny, pairs, recipe, micro_batch=size), alone)
-    backwards = run(tiny, pairs[::-1], recipe, micro_batch=4)[::-1]
-    assert_same(backwards, alone)
-    assert_same(run(tiny, pairs[4:9], recipe, micro_batch=5), alone[4:9])
+    assert_same(run(tiny, pairs[7:1:-1], recipe, micro_batch=2), alone[7:1:-1])
 
 
 def test_batch_invariance_of_the_reference_model():
