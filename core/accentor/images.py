@@ -52,12 +52,13 @@ def open_image(source: "ImageSource", *, max_pixels: int = MAX_PIXELS) -> Image.
     if not isinstance(source, str | Path | bytes | Image.Image):
         raise InvalidImageError(f"a {type(source).__name__} is no image: expected a path, bytes or a PIL image")
     name = _name(source)
-    image = source if isinstance(source, Image.Image) else _decode(source, name, max_pixels)
+    image = source.copy() if isinstance(source, Image.Image) else _decode(source, name, max_pixels)
     check_size(image.width, image.height, name, max_pixels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _to_rgb(ImageOps.exif_transpose(image), name)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image, name)
     except InvalidImageError:
         raise
     except DAMAGE as error:
@@ -122,4 +123,4 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

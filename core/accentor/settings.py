@@ -26,7 +26,9 @@ class ModelSource(BaseModel):
 class Settings(BaseSettings):
     """Every setting with its unit and default; the same for the embedded and the distributed mode."""
 
-    model_config = SettingsConfigDict(env_prefix="ACCENTOR_", env_nested_delimiter="__", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ACCENTOR_", env_nested_delimiter="__", extra="ignore", hide_input_in_errors=True
+    )
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis: broker and job store")
     redis_timeout_s: float = Field(10.0, gt=0, description="seconds that one Redis call may take")

@@ -17,7 +17,7 @@ from billiard.spawn import get_command_line
 from typer.testing import CliRunner
 
 from accentor.cli.main import build
-from accentor.embedded.service import ALLOCATOR
+from accentor.embedded.service import COMPUTING
 from accentor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -211,7 +211,7 @@ def test_the_image_runs_as_nobody_special_and_stops_on_sigterm(name: str):
 
 
 def test_the_worker_image_has_the_allocator_of_the_embedded_mode():
-    assert dict(re.findall(r"(MALLOC_\w+)=(\S+)", dockerfile("worker"))) == ALLOCATOR
+    assert dict(re.findall(r"((?:MALLOC|OMP)_\w+)=(\S+)", dockerfile("worker"))) == COMPUTING
 
 
 @pytest.mark.parametrize("name", OURS)

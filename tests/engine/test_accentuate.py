@@ -255,7 +255,7 @@ def mixed_pairs():
     return [
         pair(feature, seed=i, image=photo(*sizes[j], seed=10 * i + j))
         for j in range(2)
-        for i, feature in enumerate(FEATURES)
+        for i, feature in enumerate([*FEATURES, "logit:3 + channel:early:1", "-2*logit:0 + neuron:late:1@0,0"])
     ]
 
 
@@ -265,7 +265,7 @@ def test_batch_invariance(tiny, form):
     recipe = changed(parameterization=form, regularization=0.3)
     pairs = mixed_pairs()
     alone = [run(tiny, [one], recipe)[0] for one in pairs]
-    for size in (1, 3, 10):
+    for size in (1, 3, 14):
         assert_same(run(tiny, pairs, recipe, micro_batch=size), alone)
     assert_same(run(tiny, pairs[7:1:-1], recipe, micro_batch=2), alone[7:1:-1])
 

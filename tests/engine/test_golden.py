@@ -5,7 +5,8 @@ Where we differ on purpose, the test says why:
 * ``resize_init/out64x64``: the reference resizes seeds by nearest neighbour and squashes them; ours are
   antialiased and keep their aspect. `test_seed_resize_is_not_the_references` shows the difference.
 * ``step/fourier/reg`` and ``step/pixel/reg``: at step 0 the image is the seed up to rounding, so the reference's
-  balance and its first regulariser gradient are rounding noise (its own two runs differ by up to 0.017). We agree loosely.
+  balance and its first regulariser gradient are rounding noise (its own two runs differ by up to
+  0.017). We agree loosely.
 * ``balance/*/obj_grad``: the reference's objective averages over result and seed, which halves the gradient.
 * ``features.7.expand3x3`` in the reference is read after the in-place ReLU behind it has overwritten it: our name for
   that tensor is ``features.7.expand3x3_activation``.
@@ -275,11 +276,11 @@ def test_steps_unregularized(golden, golden_notes, reference_squeezenet, form, t
                 on_step=lambda step, value, values=values: values.append(value.item()),
             )
         assert values == pytest.approx(run["neg_loss_5_steps"], rel=1e-3)
-        if target == "noreg":
-            close(outcome.frames[1].images, golden[f"step/{form}/{target}/image_after_1"])
         gaps.append(relative_rms(outcome.frames[5].images, theirs))
         if gaps[-1] <= 1e-4:
             assert values == pytest.approx(run["neg_loss_5_steps"], rel=1e-4)
+            if target == "noreg":
+                close(outcome.frames[1].images, golden[f"step/{form}/{target}/image_after_1"])
             return
     pytest.fail(f"no rounding of the seed gives the golden image: {gaps}")
 
@@ -287,10 +288,11 @@ def test_steps_unregularized(golden, golden_notes, reference_squeezenet, form, t
 @pytest.mark.parametrize("form", FORMS)
 def test_opacity_accumulates_the_features_gradient(golden, reference_squeezenet, form):
     one = problem(reference_squeezenet, golden, form, "noreg", 0.0)
-    once = Problem(one.model, one.objective, one.seeds, one.recipe.model_copy(update={"steps": 1}))
+    once = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"steps": 1}))
     with reference_squeezenet.frozen():
-        outcome = optimize(once, GoldenAugmentation(golden))
-    close(outcome.accumulated, golden[f"step/{form}/noreg/img_tr_1"])
+        outcomes = [optimize(rounded(once, draw), GoldenAugmentation(golden)) for draw in range(ROUNDINGS)]
+    theirs = golden[f"step/{form}/noreg/img_tr_1"]
+    assert min(relative_rms(outcome.accumulated, theirs) for outcome in outcomes) <= 1e-4
 
 
 def test_steps_regularized(golden, golden_notes, reference_squeezenet):

@@ -91,13 +91,16 @@ def test_up_submit_fetch_stop_and_resume(tmp_path):
         message = accentor("submit", images[0], "-f", "channel:blok1:0", url=up.url, expect=2)
         assert "unknown-layer" in message
         assert "block1" in message
+        assert "is taken" in accentor(
+            "up", "--port", str(port), "--data", str(tmp_path / "other"), "--no-browser", expect=2
+        )
         assert "another service runs" in accentor("up", "--data", str(data), "--no-browser", expect=2)
         accentor("status", "nonsense", url=up.url, expect=2)
         long = json.loads(
             accentor("submit", *images, "-f", "logit:star", "-r", '{"steps": 200, "size": 64}', "--json", url=up.url)
         )
     finally:
-        up.stop(signal.SIGINT)
+        assert up.stop(signal.SIGINT) == 0
     assert not listens(port)
     wait_until(lambda: not processes_of(data), timeout_s=15, what="no process is left")
     assert accentor("status", url=up.url, expect=3)

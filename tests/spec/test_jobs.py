@@ -272,6 +272,8 @@ EXPLICIT = [{"feature": "logit:0", "image": IMAGES[0], "custom_id": name} for na
         ({"images": IMAGES}, "give features and images, or jobs"),
         ({"features": ["logit:0"], "images": IMAGES, "jobs": EXPLICIT[:1]}, "not both"),
         ({"images": IMAGES, "jobs": EXPLICIT[:1]}, "not both"),
+        ({"seeds": 2, "jobs": EXPLICIT[:1]}, "pairing and seeds go with features"),
+        ({"pairing": "zip", "jobs": EXPLICIT[:1]}, "pairing and seeds go with features"),
         ({"jobs": EXPLICIT}, r"more than once: \['a'\]"),
         ({"jobs": []}, "at least 1"),
         ({"features": [], "images": IMAGES}, "at least 1"),

@@ -1,6 +1,7 @@
 """``accentor up``, ``api`` and ``worker``: the service, whole or in parts."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,8 @@ def up(
         sys.stdout.flush()
         if browser:
             webbrowser.open(service.url)
-        service.watch()
+        with suppress(KeyboardInterrupt):
+            service.watch()
 
 
 def api() -> None:

@@ -28,8 +28,17 @@ LOOK_S = 0.2
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "268435456"}
-"""glibc: large CPU tensors are kept and reused instead of mapped and unmapped at every step."""
+COMPUTING = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""glibc keeps large CPU tensors for reuse instead of mapping them at every step; OpenMP threads that wait do not spin,
+which would slow everything tenfold as soon as another process wants a core."""
+
+LEASE_S = "10"
+"""All processes are on this machine: a worker that is silent for so long is dead, and its shard is free again."""
 
 OnState = Callable[[str], None]
 
@@ -51,7 +60,7 @@ class EmbeddedService:
     Raises
     ------
     IllegalTransitionError
-        If another service runs on the same folder.
+        If another service runs on the same folder, or the port is taken.
     MissingServerError
         If there is no Redis server program.
     """
@@ -85,6 +94,8 @@ class EmbeddedService:
             folder.mkdir(parents=True, exist_ok=True)
         self._take_folder()
         program = find_redis_server(os.environ.get("ACCENTOR_REDIS_SERVER"))
+        if _listens(self._port):
+            raise IllegalTransitionError(f"port {self._port} is taken: name another one, or 0 for a free one")
         self._port = self._port or free_port()
         redis_port, secret = free_port(), self._secrets()
         self._environment = self._make_environment(redis_port, secret)
@@ -152,8 +163,9 @@ class EmbeddedService:
     def _make_environment(self, redis_port: int, secret: Mapping[str, str]) -> dict[str, str]:
         models: dict[str, Any] = {} if self._models is None else {"ACCENTOR_MODELS": json.dumps(self._models)}
         return {
+            "ACCENTOR_LEASE_S": LEASE_S,
             **os.environ,
-            **ALLOCATOR,
+            **COMPUTING,
             "ACCENTOR_REDIS_URL": f"redis://:{secret['redis']}@{LOOPBACK}:{redis_port}/0",
             "ACCENTOR_STORAGE_URL": f"file://{self.data / 'objects'}",
             "ACCENTOR_SIGNING_SECRET": secret["signing"],
@@ -206,6 +218,8 @@ def free_port() -> int:
 
 
 def _listens(port: int) -> bool:
+    if port == 0:
+        return False
     with socket.socket() as probe:
         probe.settimeout(LOOK_S)
         return probe.connect_ex((LOOPBACK, port)) == 0

@@ -113,6 +113,8 @@ class BatchSpec(_Spec):
         if self.jobs is not None:
             if self.features is not None or self.images is not None:
                 raise ValueError("give either features and images, or jobs, not both")
+            if self.pairing != "product" or self.seeds != 1:
+                raise ValueError("pairing and seeds go with features and images; each of jobs has a seed of its own")
             ids = Counter(job.custom_id for job in self.jobs if job.custom_id is not None)
             if twice := sorted(name for name, count in ids.items() if count > 1):
                 raise ValueError(f"custom_id must be unique in a batch; given more than once: {twice[:5]}")
