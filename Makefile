@@ -5,15 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PATHS := core api worker client tests benchmarks docs
 
+# make demo MODEL=torchvision:squeezenet1_0 WEIGHTS=w.safetensors IMAGES=photos FEATURES='logit:88; -logit:1' RECIPE=natural OUT=page
 MODEL ?= reference
-WEIGHTS ?=
-IMAGES ?=
-FEATURES ?=
-RECIPE ?=
-OUT ?= accentor-demo
+export MODEL WEIGHTS IMAGES FEATURES RECIPE OUT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-service format lint types check bench clean
+.PHONY: help demo test format lint types check bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,7 +30,7 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml
 	@touch $@ $(VENV)/.local
 
 demo: $(VENV)/.local ## accentuate sample scenes with the whole service on this machine, and write a page
-	@$(BIN)/python -m accentor.cli.demo --model '$(MODEL)' --weights '$(WEIGHTS)' --images '$(IMAGES)' --features '$(FEATURES)' --recipe '$(RECIPE)' --out '$(OUT)'
+	@$(BIN)/python -m accentor.cli.demo
 
 test: $(VENV)/.dev ## all tests; those of the real model need ACCENTOR_TEST_ASSETS
 	$(BIN)/python -m pytest

@@ -56,12 +56,15 @@ def floor_seconds(model: Model, names: frozenset[str], crops: int) -> float:
 
 def step_seconds(model: Model, setting: Setting, recipe: Recipe) -> float:
     """Return the median seconds between two steps of a run; setting up and measuring clean values is not in it."""
-    moments: list[float] = []
+    moments: list[tuple[int, float]] = []
     pair = Pair(torch.rand(3, setting.size, setting.size), parse_feature(setting.feature))
-    for _, ending in accentuate_pairs(model, [pair], recipe, on_step=lambda _: moments.append(time.perf_counter())):
+    for _, ending in accentuate_pairs(
+        model, [pair], recipe, on_step=lambda report: moments.append((report.step, time.perf_counter()))
+    ):
         if isinstance(ending, Exception):
             raise ending
-    return statistics.median(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
+    gaps = zip(moments, moments[1:], strict=False)
+    return statistics.median((there - here) / (later - earlier) for (earlier, here), (later, there) in gaps)
 
 
 def median_seconds(call: Callable[[], None]) -> float:

@@ -20,7 +20,10 @@ _ENGINE = frozenset({"Accentuation", "Model", "accentuate", "load_model"})
 
 def __getattr__(name: str) -> Any:
     if name in _ENGINE:
-        return getattr(importlib.import_module("accentor.engine"), name)
+        try:
+            return getattr(importlib.import_module("accentor.engine"), name)
+        except ModuleNotFoundError as error:
+            raise ImportError(f"accentor.{name} needs {error.name}: pip install 'accentor[engine]'") from error
     raise AttributeError(f"module 'accentor' has no attribute {name!r}")
 
 

@@ -52,11 +52,14 @@ def open_image(source: "ImageSource", *, max_pixels: int = MAX_PIXELS) -> Image.
     if not isinstance(source, str | Path | bytes | Image.Image):
         raise InvalidImageError(f"a {type(source).__name__} is no image: expected a path, bytes or a PIL image")
     name = _name(source)
-    image = source.copy() if isinstance(source, Image.Image) else _decode(source, name, max_pixels)
-    check_size(image.width, image.height, name, max_pixels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            image = (
+                _copy(source, name, max_pixels)
+                if isinstance(source, Image.Image)
+                else _decode(source, name, max_pixels)
+            )
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image, name)
     except InvalidImageError:
@@ -81,9 +84,7 @@ def _decode(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Ima
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            check_size(image.width, image.height, name, max_pixels)
-            if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
-                raise InvalidImageError(f"{name} is animated: {frames} frames, expected one")
+            _check(image, name, max_pixels)
             image.load()
     except UnidentifiedImageError as error:
         raise InvalidImageError(f"{name} is no image: expected one of {', '.join(FORMATS)}") from error
@@ -97,6 +98,17 @@ def _decode(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Ima
     except DAMAGE as error:
         raise InvalidImageError(f"{name} is damaged: {error}") from error
     return image
+
+
+def _copy(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    _check(image, name, max_pixels)
+    return image.copy()
+
+
+def _check(image: Image.Image, name: str, max_pixels: int) -> None:
+    check_size(image.width, image.height, name, max_pixels)
+    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise InvalidImageError(f"{name} is animated: {frames} frames, expected one")
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:

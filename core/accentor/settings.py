@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from accentor.errors import InvalidRequestError, UnknownModelError
+from accentor.spec.jobs import ModelName
 
 MEBIBYTE = 2**20
 
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
     max_wait_s: int = Field(60, ge=0, description="seconds that `Prefer: wait=N` is honoured for")
     events_per_s: float = Field(2.0, gt=0, le=10, description="progress events per second and listener")
 
-    models: dict[str, ModelSource] = Field(
+    models: dict[ModelName, ModelSource] = Field(
         {"reference": ModelSource(source="reference", weights=None)},
         description='served models as JSON: `{"NAME": {"source": …, "weights": …}}`',
     )

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from accentor.cli.accentuating import file_stem, unique
 from accentor.cli.demo import default_features, read_features
 from accentor.cli.main import build, exit_status, main
 from accentor.cli.serving import read_models
@@ -94,6 +95,7 @@ def test_bad_image_fails_alone(run, capsys, tmp_path):
         (["-f", "logit:0", "-m", "resnet50"], "unknown-model", "torchvision:NAME"),
         (["-f", "logit:0", "-m", "torchvision:resnet5"], "unknown-model", "resnet50"),
         (["-f", "logit:0", "-m", "torchvision:resnet18", "-w", "weights.pt"], "invalid-weights", "safetensors"),
+        (["-f", "logit:0", "--device", "abacus"], "invalid-request", "abacus"),
     ],
 )
 def test_wrong_requests_say_what_was_expected(run, capsys, tmp_path, arguments, code, named):
@@ -101,7 +103,7 @@ def test_wrong_requests_say_what_was_expected(run, capsys, tmp_path, arguments, 
     said = out + err
     assert code in said
     assert named in said
-    assert status == (1 if out else 2)
+    assert status == 2
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -131,8 +133,16 @@ def test_served_models_are_read_from_text(tmp_path):
         "reference": {"source": "reference"},
         "s": {"source": "torchvision:squeezenet1_0", "weights": str(weights)},
     }
-    with pytest.raises(InvalidRequestError, match="NAME=SOURCE"):
-        read_models(["=x"])
+    assert read_models(["r=torchvision:resnet50,/w/a=b.safetensors"])["r"]["weights"] == "/w/a=b.safetensors"
+    for wrong in ("=x", "my net=reference", "", "a="):
+        with pytest.raises(InvalidRequestError, match="NAME=SOURCE"):
+            read_models([wrong])
+
+
+def test_pictures_of_the_same_name_are_kept_apart():
+    assert unique(["dog-a", "cat-a", "dog-a"]) == ["dog-a-0", "cat-a", "dog-a-2"]
+    assert file_stem(parse_feature("-logit:great grey owl")) == "minus-logit-great-grey-owl"
+    assert file_stem(parse_feature("neuron:a.b:3@7,5")) == "neuron-a.b-3@7,5"
 
 
 def test_demo_features_are_read_from_text():

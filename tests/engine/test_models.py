@@ -9,9 +9,11 @@ from torch import nn
 from torchvision import models
 
 from accentor.engine import Model, load_model
+from accentor.engine.features import Objective
 from accentor.engine.layers import OUTPUT, trace
 from accentor.engine.models import default_regularization_layer
-from accentor.errors import InvalidWeightsError, UnknownModelError
+from accentor.errors import InvalidRequestError, InvalidWeightsError, UnknownModelError
+from accentor.spec import Channel
 
 NAME = "squeezenet1_1"
 
@@ -80,7 +82,7 @@ def test_truncated_and_other_files(weights, tmp_path):
 def test_pickles_are_refused(tmp_path, name):
     torch.save({"a": torch.ones(1)}, tmp_path / name)
     detail = refused(tmp_path / name)
-    assert "pickled weights are never loaded" in detail
+    assert "pickled files are never loaded" in detail
     assert "IMAGENET1K_V1" in detail
 
 
@@ -199,3 +201,50 @@ def test_the_callers_network_stays_where_it_is(tiny_net, monkeypatch):
     load_model(tiny_net, device="meta")
     assert moved == ["meta"]
     assert all(parameter.device.type == "cpu" for parameter in tiny_net.parameters())
+
+
+def test_published_weights_are_unpickled_as_tensors_only(tmp_path, monkeypatch):
+    """Torchvision's own weights are pickles: one in its cache that would run code is refused."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = models.SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]
+    cached = tmp_path / "hub" / "checkpoints" / name
+    cached.parent.mkdir(parents=True)
+    network = models.squeezenet1_1(weights=None)
+    torch.save(network.state_dict(), cached)
+    loaded = load_model("torchvision:squeezenet1_1", device="cpu")
+    assert torch.equal(loaded.module.features[0].weight, network.features[0].weight)
+    torch.save({"features.0.weight": RunsCode(tmp_path / "ran")}, cached)
+    with pytest.raises(InvalidWeightsError, match="give a .safetensors file"):
+        load_model("torchvision:squeezenet1_1", device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+class RunsCode:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_class_token_and_channels_last_layers():
+    """A class token is no position; layers whose channels come last are not offered as if they came first."""
+    from torchvision.models import SwinTransformer, VisionTransformer
+
+    torch.manual_seed(0)
+    vit = Model(VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5), input_size=32)
+    layer = "encoder.layers.encoder_layer_1"
+    assert vit.card.layer(layer).shape == (17, 16)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        tokens = vit.activations(images, frozenset({layer}))
+        value = Objective([Channel(layer=layer, unit=3)], vit.card, torch.device("cpu"))(tokens)
+    assert value.item() == pytest.approx(tokens[layer][0, 1:, 3].mean().item(), abs=1e-6)
+    swin = SwinTransformer([4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=5)
+    shapes = [info.shape for info in Model(swin, input_size=64).card.layers]
+    assert all(len(shape) < 3 or shape[1] == shape[2] for shape in shapes)
+
+
+def test_unknown_device_is_named():
+    with pytest.raises(InvalidRequestError, match="abacus"):
+        load_model("reference", device="abacus")

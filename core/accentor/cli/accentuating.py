@@ -1,10 +1,14 @@
 """``accentor accentuate``: pictures in process, without a service."""
 
 import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from accentor.cli.console import (
     AsJson,
@@ -17,10 +21,15 @@ from accentor.cli.console import (
     print_json,
     read_recipe,
     stderr,
-    stdout,
 )
+from accentor.spec import Feature, parse_feature
+
+if TYPE_CHECKING:
+    from accentor.engine import StepReport
+    from accentor.engine.accentuate import OnStep
 
 EXIT_JOB_FAILED = 1
+MAX_STEM = 100
 
 
 def accentuate(
@@ -38,76 +47,66 @@ def accentuate(
 
     Writes the accentuated picture, its opacity map, the overlay and the frames of each into the folder.
     """
-    from accentor.engine import Accentuation, Pair, accentuate_pairs, load_model
-    from accentor.spec import parse_feature
+    from accentor.engine import Accentuation, Pair, accentuate_pairs, inline, load_model
 
     chosen = read_recipe(recipe)
     features = [parse_feature(text) for text in feature]
     paths = list_images(images)
     loaded = load_model(model, weights=weights, device=device)
     loaded.card.check_recipe(chosen)
+    for one in features:
+        loaded.card.resolve(inline(one))
     pairs = [Pair(path, one, seed) for path in paths for one in features]
-    lines: list[dict[str, Any]] = []
-    with _progress(len(pairs) * chosen.steps, shown=not as_json) as (advance, say):
+    stems = unique([f"{path.stem}-{file_stem(one)}" for path in paths for one in features])
+    failed = 0
+    with progress(len(pairs) * chosen.steps, shown=not as_json) as (advance, say):
         for index, ending in accentuate_pairs(loaded, pairs, chosen, on_step=advance):
-            pair = pairs[index]
-            line: dict[str, Any] = {
-                "image": str(paths[index // len(features)]),
-                "feature": str(pair.feature),
-                "seed": seed,
-            }
+            image, name = str(paths[index // len(features)]), str(pairs[index].feature)
+            line: dict[str, Any] = {"image": image, "feature": name, "seed": seed}
             if isinstance(ending, Accentuation):
-                stem = f"{paths[index // len(features)].stem}-{file_stem(str(pair.feature))}-"
-                files = ending.save(out, stem)
-                line |= {"before": ending.before, "after": ending.after, "files": [str(path) for path in files]}
-                say(f"{pair.feature} in {line['image']}: {ending.before:.4g} → {ending.after:.4g}   {files[0]}")
+                files = [str(path) for path in ending.save(out, f"{stems[index]}-")]
+                line |= {"before": ending.before, "after": ending.after, "files": files}
+                say(f"{name} in {image}: {ending.before:.4g} → {ending.after:.4g}   {files[0]}")
             else:
+                failed += 1
                 line |= {"error": {"code": ending.code, "detail": ending.detail}}
-                say(f"[red]{ending.code}[/red] {ending.detail}")
-            lines.append(line)
+                say(f"{ending.code}: {ending.detail}")
             if as_json:
                 print_json(line)
-    failed = sum("error" in line for line in lines)
     if failed:
-        stderr().print(f"{failed} of {len(lines)} failed")
+        stderr().print(f"{failed} of {len(pairs)} failed")
         raise typer.Exit(EXIT_JOB_FAILED)
 
 
-def file_stem(text: str) -> str:
-    """Return a feature's string form as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.@,+]+", "-", text.replace("-", "minus-", 1) if text.startswith("-") else text).strip(
-        "-"
-    )
+def file_stem(feature: Feature) -> str:
+    """Return a feature's string form as part of a file name: a sign in front is spelt out."""
+    text = str(feature)
+    plain = f"minus-{text[1:]}" if text.startswith("-") else text
+    return re.sub(r"[^A-Za-z0-9.@,+]+", "-", plain).strip("-")[:MAX_STEM]
 
 
-def _progress(total: int, *, shown: bool) -> Any:
-    """Return a context that gives what to call at each step, and what says a line above the bar."""
-    from contextlib import contextmanager
+def unique(stems: Sequence[str]) -> list[str]:
+    """Return the names with their place behind those that stand more than once."""
+    times = Counter(stems)
+    return [stem if times[stem] == 1 else f"{stem}-{place}" for place, stem in enumerate(stems)]
 
+
+@contextmanager
+def progress(total: int, *, shown: bool) -> "Iterator[tuple[OnStep, Callable[[str], None]]]":
+    """Give what to call at each step, and what says a line above the bar."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from accentor.engine import StepReport
+    columns = (TextColumn("accentuating"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), disable=not shown) as bar:
+        task = bar.add_task("", total=total)
+        done: dict[int, int] = {}
 
-    @contextmanager
-    def context() -> Any:
-        columns = (
-            TextColumn("accentuating"),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f} %"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=stderr(), disable=not shown) as bar:
-            task = bar.add_task("", total=total)
-            done: dict[int, int] = {}
+        def advance(report: "StepReport") -> None:
+            done.update(dict.fromkeys(report.indices, report.step))
+            bar.update(task, completed=sum(done.values()))
 
-            def advance(report: StepReport) -> None:
-                done.update(dict.fromkeys(report.indices, report.step))
-                bar.update(task, completed=sum(done.values()))
+        def say(line: str) -> None:
+            if shown:
+                bar.console.print(escape(line), soft_wrap=True, highlight=False)
 
-            def say(line: str) -> None:
-                if shown:
-                    (bar.console if bar.live.is_started else stdout()).print(line, soft_wrap=True, highlight=False)
-
-            yield advance, say
-
-    return context()
+        yield advance, say

@@ -5,20 +5,24 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
+from accentor.cli.accentuating import EXIT_JOB_FAILED
 from accentor.cli.console import list_images, read_recipe, stdout
 from accentor.cli.main import run_app
+from accentor.cli.serving import read_models
 from accentor.cli.submitting import by_value
 from accentor.errors import InvalidFeatureError, InvalidImageError
 from accentor.spec import Channel, Direction, Feature, ModelCard, parse_feature
 from accentor.spec.features import KINDS
 
 if TYPE_CHECKING:
-    from accentor_client import Batch, Client
+    from accentor_client import Batch
     from accentor_client.results import JobResult
 
 DEMO_RECIPE = "fast"
@@ -29,51 +33,55 @@ BETWEEN_FEATURES = re.compile(rf"[;,]\s*(?=[-+]?\s*(?:[\d.]+\s*\*\s*)?(?:{'|'.jo
 
 
 def demo(
-    model: Annotated[str, typer.Option(help="reference, or torchvision:NAME.")] = "reference",
-    weights: Annotated[str, typer.Option(help="For torchvision: DEFAULT, or a .safetensors file.")] = "",
-    images: Annotated[str, typer.Option(help="Images or folders; none: sample scenes.")] = "",
-    features: Annotated[str, typer.Option(help="Features, separated by semicolons.")] = "",
-    recipe: Annotated[str, typer.Option(help="Preset, or settings as JSON.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for the page and the service's data.")] = Path("accentor-demo"),
+    model: Annotated[str, typer.Option(envvar="MODEL", help="reference, or torchvision:NAME.")] = "reference",
+    weights: Annotated[str, typer.Option(envvar="WEIGHTS", help="DEFAULT, or a .safetensors file.")] = "",
+    images: Annotated[str, typer.Option(envvar="IMAGES", help="Images or folders; none: sample scenes.")] = "",
+    features: Annotated[str, typer.Option(envvar="FEATURES", help="Features, separated by semicolons.")] = "",
+    recipe: Annotated[str, typer.Option(envvar="RECIPE", help="Preset, or settings as JSON.")] = "",
+    out: Annotated[Path, typer.Option(envvar="OUT", help="Folder for the page and the data.")] = Path("accentor-demo"),
 ) -> None:
     """Start the embedded service, accentuate, write a page, and stop the service."""
     from accentor.embedded import EmbeddedService
     from accentor_client import Client
 
     console = stdout()
+    served = f"{SERVED_AS}={model}{f',{weights}' if weights else ''}"
+    models = read_models([served])
     paths = read_images(images)
-    source = {"source": model} | (
-        {"weights": str(Path(weights).absolute()) if Path(weights).exists() else weights} if weights else {}
-    )
+    chosen = read_features(features)
+    settings = read_recipe(recipe or DEMO_RECIPE)
     started = time.monotonic()
-    service = EmbeddedService(
-        out / "service", models={SERVED_AS: source}, on_state=lambda text: console.print(text, style="dim")
-    )
+    service = EmbeddedService(out / "service", models=models, on_state=lambda text: console.print(text, style="dim"))
     with service, Client(service.url) as client:
-        card = client.models.get(SERVED_AS)
-        chosen = read_features(features) if features else default_features(card)
+        chosen = chosen or default_features(client.models.get(SERVED_AS))
         ready = time.monotonic()
-        batch = client.batches.create(
-            model=SERVED_AS, features=chosen, images=list(paths), recipe=read_recipe(recipe or DEMO_RECIPE)
-        )
+        batch = client.batches.create(model=SERVED_AS, features=chosen, images=list(paths), recipe=settings)
         console.print(f"{len(chosen)} features × {len(paths)} images: {batch.status.total} jobs to {service.url}")
         results = sorted(batch.results(progress=True), key=lambda result: result.index)
         seconds = time.monotonic() - ready
         page = write_page(results, paths, out, model, seconds)
-        say_failures(client, batch)
+        say_failures(batch)
     console.print(f"\n{len(results)} pictures in {seconds:.0f} s, {ready - started:.0f} s to start the service.")
-    console.print(f"See them:  [bold]{page.absolute().as_uri()}[/bold]", soft_wrap=True)
-    console.print("\nYour own image, without a service:", style="dim")
-    accentor = Path(sys.executable).with_name("accentor")
-    example = shlex.quote(str(chosen[0]))
-    with_weights = f" --weights {shlex.quote(source['weights'])}" if weights else ""
-    console.print(f"  {accentor} accentuate YOUR.jpg --model {model}{with_weights} --feature {example}", soft_wrap=True)
-    console.print("With the service and its web page:", style="dim")
-    console.print(
-        f"  {accentor} up      and then      {accentor} submit YOUR.jpg --feature {example} --wait", soft_wrap=True
-    )
+    console.print(f"See them:  {escape(page.absolute().as_uri())}", soft_wrap=True, style="bold")
+    say_how_to_go_on(model, weights, served, chosen)
     if len(results) < batch.status.total:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_JOB_FAILED)
+
+
+def say_how_to_go_on(model: str, weights: str, served: str, features: Sequence[Feature]) -> None:
+    """Print how to accentuate images of one's own."""
+    accentor = Path(sys.executable).with_name("accentor")
+    written = next((str(one) for one in features if not isinstance(one, Direction)), "logit:0")
+    feature = f"--feature={shlex.quote(written)}"
+    here = f"--model {model}" + (f" --weights {shlex.quote(weights)}" if weights else "")
+    lines = (
+        ("\nYour own image, without a service:", f"{accentor} accentuate YOUR.jpg {here} {feature}"),
+        ("With the service and its web page:", f"{accentor} up --model {shlex.quote(served)}"),
+        ("and beside it:", f"{accentor} submit YOUR.jpg --model {SERVED_AS} {feature} --wait"),
+    )
+    for what, command in lines:
+        stdout().print(escape(what), style="dim")
+        stdout().print(f"  {escape(command)}", soft_wrap=True, highlight=False)
 
 
 def read_images(text: str) -> list[Path]:
@@ -83,7 +91,9 @@ def read_images(text: str) -> list[Path]:
 
         return sample_paths()[:SCENES]
     whole = Path(text)
-    paths = list_images([whole] if whole.exists() else [Path(part) for part in shlex.split(text)])
+    named = [text] if whole.exists() else shlex.split(text)
+    parts = [name for part in named for name in sorted(glob(part)) or [part]]  # noqa: PTH207 - absolute patterns too
+    paths = list_images([Path(part) for part in parts])
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise InvalidImageError(f"no such image: {', '.join(missing)}")
     return paths
@@ -126,6 +136,8 @@ def reference_features(card: ModelCard) -> list[Feature]:
 
 def write_page(results: "Sequence[JobResult]", paths: Sequence[Path], out: Path, model: str, seconds: float) -> Path:
     """Download the pictures beside the page, and write it."""
+    from PIL import Image
+
     from accentor.gallery import Exhibit, write_gallery
     from accentor.images import open_image
 
@@ -136,7 +148,7 @@ def write_page(results: "Sequence[JobResult]", paths: Sequence[Path], out: Path,
         path = paths[result.index % len(paths)]
         width, height = result.details.width, result.details.height
         seed = pictures / f"seed-{result.index % len(paths):03d}.png"
-        open_image(path).resize((width, height), resample=3).save(seed)
+        open_image(path).resize((width, height), resample=Image.Resampling.BILINEAR).save(seed)
         saved = result.save(pictures / result.folder_name)
         exhibits.append(
             Exhibit(
@@ -174,11 +186,11 @@ def feature_title(feature: Feature) -> str:
     return str(feature)
 
 
-def say_failures(client: "Client", batch: "Batch") -> None:
+def say_failures(batch: "Batch") -> None:
     """Print why jobs failed, if any did."""
-    for job in client.batches.get(batch.id).failures():
-        failure = job.status.failure
-        stdout().print(f"[red]{job.id}[/red] {failure.code if failure else ''}: {failure.detail if failure else ''}")
+    for job in batch.failures():
+        if failure := job.status.failure:
+            stdout().print(escape(f"{job.id}: {failure.code}: {failure.detail}"), style="red", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from accentor.cli.accentuating import EXIT_JOB_FAILED
 from accentor.cli.console import DEFAULT_URL, AsJson, Url, print_json, stderr, stdout
 from accentor.spec import BatchState, BatchStatus
 
-EXIT_JOB_FAILED = 1
 LISTED = 20
 
 BatchId = Annotated[str, typer.Argument(help="Id of the batch.")]
@@ -74,8 +75,8 @@ def fetch(
         batch = client.batches.get(batch_id)
         batch.download(out, progress=not as_json)
         for job in batch.failures():
-            failure = job.status.failure
-            stderr().print(f"{job.id}: {failure.code if failure else 'failed'}: {failure.detail if failure else ''}")
+            if failure := job.status.failure:
+                stderr().print(escape(f"{job.id}: {failure.code}: {failure.detail}"), soft_wrap=True)
     if as_json:
         print_json({"batch": batch.id, "folder": str(out), "counts": batch.counts.model_dump()})
     else:

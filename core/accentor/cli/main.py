@@ -11,10 +11,10 @@ import typer
 from rich.markup import escape
 
 from accentor.cli import accentuating, following, inspecting, serving, submitting
+from accentor.cli.accentuating import EXIT_JOB_FAILED
 from accentor.cli.console import stderr
 from accentor.errors import AccentorError, JobError, RequestError
 
-EXIT_JOB_FAILED = 1
 EXIT_WRONG_REQUEST = 2
 EXIT_BROKEN = 3
 EXIT_INTERRUPTED = 130
@@ -58,6 +58,9 @@ def _run(app: typer.Typer) -> None:
     except AccentorError as error:
         stderr().print(f"[red]{error.code}[/red]: {escape(error.detail)}", highlight=False, soft_wrap=True)
         sys.exit(exit_status(error))
+    except ModuleNotFoundError as error:
+        stderr().print(f"this command needs {error.name}: pip install 'accentor\\[local]'", highlight=False)
+        sys.exit(EXIT_BROKEN)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 

@@ -1,5 +1,6 @@
 """``accentor up``, ``api`` and ``worker``: the service, whole or in parts."""
 
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from accentor.cli.console import stderr, stdout
 from accentor.errors import InvalidRequestError
+from accentor.spec.jobs import MODEL_NAME
 
 DEFAULT_PORT = 8000
 
@@ -26,6 +28,7 @@ def up(
     Ctrl-C stops all of it; started again on the same folder it goes on where it stopped.
     """
     import signal
+    import threading
     import webbrowser
 
     from accentor.embedded import EmbeddedService
@@ -39,7 +42,7 @@ def up(
         if browser:
             webbrowser.open(service.url)
         with suppress(KeyboardInterrupt):
-            service.watch()
+            threading.Event().wait()
 
 
 def api() -> None:
@@ -62,10 +65,13 @@ def read_models(texts: list[str]) -> dict[str, dict[str, str]]:
     """Return served models from NAME=SOURCE or NAME=SOURCE,WEIGHTS; a bare SOURCE is its own name."""
     models = {}
     for text in texts:
-        name, _, rest = text.rpartition("=") if "=" in text else (text.partition(",")[0], "", text)
-        source, _, weights = rest.partition(",")
-        if not name or not source:
-            raise InvalidRequestError(f"{text!r} is no model: expected NAME=SOURCE or NAME=SOURCE,WEIGHTS")
+        source, _, weights = text.partition(",")
+        name, named, rest = source.partition("=")
+        source = rest if named else source
+        if not source or not re.fullmatch(MODEL_NAME, name):
+            raise InvalidRequestError(
+                f"{text!r} is no model: expected NAME=SOURCE or NAME=SOURCE,WEIGHTS, the name matching {MODEL_NAME}"
+            )
         is_file = weights.endswith(".safetensors")
         models[name] = {"source": source} | (
             {"weights": str(Path(weights).absolute()) if is_file else weights} if weights else {}

@@ -1,10 +1,13 @@
 """A child process that ends with its parent, its output in a log file."""
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -22,9 +25,13 @@ class Child:
         What is run; nothing is taken from this process's environment besides.
     log
         File that its output is appended to.
+    kept
+        File descriptors that it inherits.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, *, kept: Sequence[int] = ()
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
@@ -35,7 +42,8 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                pass_fds=kept,
+                preexec_fn=partial(_end_with, os.getpid()) if sys.platform == "linux" else None,
             )
 
     @property
@@ -52,6 +60,12 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self.sweep()
+
+    def sweep(self) -> None:
+        """End by force what it started and left running."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def last_words(self) -> str:
         """Return the end of its log."""
@@ -61,6 +75,8 @@ class Child:
             return file.read().decode(errors="replace").strip()
 
 
-def _end_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, even by kill -9 (Linux)."""
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when its parent dies, even by kill -9 (Linux); it may have died already."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,13 +1,16 @@
 """Starting, watching and stopping the processes of the embedded mode."""
 
+import _thread
 import fcntl
 import json
 import os
 import secrets
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -16,7 +19,8 @@ import httpx
 
 from accentor.embedded.process import Child
 from accentor.embedded.redis_server import find_redis_server, write_configuration
-from accentor.errors import IllegalTransitionError, MissingServerError, ServiceError
+from accentor.errors import IllegalTransitionError, InvalidRequestError, ServiceError
+from accentor.settings import read_settings
 
 LOOPBACK = "127.0.0.1"
 SECRET_BYTES = 32
@@ -24,6 +28,9 @@ START_LIMIT_S = 300.0
 """Seconds until the worker has loaded its models; a torchvision model may be downloaded meanwhile."""
 REDIS_LIMIT_S = 60.0
 STOP_LIMIT_S = 15.0
+LOCK_LIMIT_S = 4.0
+"""Seconds that the Redis of a service killed just now may take to end."""
+
 LOOK_S = 0.2
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 60.0
@@ -60,7 +67,9 @@ class EmbeddedService:
     Raises
     ------
     IllegalTransitionError
-        If another service runs on the same folder, or the port is taken.
+        If another service runs on the same folder.
+    InvalidRequestError
+        If the port is taken, or a setting of the environment is wrong.
     MissingServerError
         If there is no Redis server program.
     """
@@ -82,6 +91,9 @@ class EmbeddedService:
         self._children: dict[str, Child] = {}
         self._deaths: list[float] = []
         self._environment: dict[str, str] = {}
+        self._watcher: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._failure: Exception | None = None
 
     @property
     def url(self) -> str:
@@ -93,32 +105,29 @@ class EmbeddedService:
         for folder in (self.data, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         self._take_folder()
-        program = find_redis_server(os.environ.get("ACCENTOR_REDIS_SERVER"))
+        program = find_redis_server(read_settings().redis_server)
         if _listens(self._port):
-            raise IllegalTransitionError(f"port {self._port} is taken: name another one, or 0 for a free one")
+            raise InvalidRequestError(f"port {self._port} is taken: name another one, or 0 for a free one")
         self._port = self._port or free_port()
         redis_port, secret = free_port(), self._secrets()
         self._environment = self._make_environment(redis_port, secret)
         configuration = write_configuration(self.data / "redis", redis_port, secret["redis"])
         self._tell("starting Redis")
-        self._children["redis"] = self._child("redis", [str(program), str(configuration)])
+        self._children["redis"] = self._child("redis", [str(program), str(configuration)], kept=[self._lock_number()])
         self._wait(lambda: _listens(redis_port), "redis", REDIS_LIMIT_S)
         self._tell("starting the API and the worker, loading models")
         for name in ("api", "worker"):
             self._start(name)
         self._wait(self._is_ready, "worker", START_LIMIT_S)
-
-    def watch(self) -> None:
-        """Look after the processes until interrupted: a dead worker or API is started anew, a dead Redis ends us."""
-        while True:
-            time.sleep(LOOK_S)
-            for name, child in list(self._children.items()):
-                if child.exit_status is not None:
-                    self._revive(name, child)
+        self._watcher = threading.Thread(target=self._watch, name="accentor-watch", daemon=True)
+        self._watcher.start()
 
     def stop(self) -> None:
         """Stop everything, Redis last; what was queued goes on at the next start."""
         self._tell("stopping")
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join()
         for name in ("api", "worker", "redis"):
             if child := self._children.pop(name, None):
                 child.stop(STOP_LIMIT_S)
@@ -138,26 +147,55 @@ class EmbeddedService:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._failure is not None:
+            raise self._failure from error
+
+    def _watch(self) -> None:
+        """Start a dead worker or API anew; what cannot be mended interrupts the caller."""
+        while not self._stopping.wait(LOOK_S):
+            for name, child in list(self._children.items()):
+                if child.exit_status is None:
+                    continue
+                try:
+                    self._revive(name, child)
+                except (ServiceError, OSError) as error:
+                    self._failure = error
+                    _thread.interrupt_main()
+                    return
 
     def _take_folder(self) -> None:
+        """Lock the folder; Redis inherits the lock, so that it lasts as long as Redis writes there."""
         lock = (self.data / "lock").open("w", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise IllegalTransitionError(
-                f"another service runs on {self.data}: stop it, or name another folder"
-            ) from error
+        end = time.monotonic() + LOCK_LIMIT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > end:
+                    lock.close()
+                    raise IllegalTransitionError(
+                        f"another service runs on {self.data}: stop it, or name another folder"
+                    ) from error
+            time.sleep(LOOK_S)
         self._lock = lock
 
+    def _lock_number(self) -> int:
+        if self._lock is None:
+            raise IllegalTransitionError(f"{self.data} is not locked")
+        return self._lock.fileno()
+
     def _secrets(self) -> dict[str, str]:
+        """Return the kept secrets, or make them; the file is whole or not there, and its owner's alone."""
         path = self.data / "secrets.json"
-        if path.exists():
+        with suppress(FileNotFoundError, json.JSONDecodeError):
             kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
             return kept
         made = {name: secrets.token_hex(SECRET_BYTES) for name in ("redis", "signing")}
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(made), encoding="utf-8")
+        written = path.with_suffix(".new")
+        written.touch(mode=0o600)
+        written.write_text(json.dumps(made), encoding="utf-8")
+        written.replace(path)
         return made
 
     def _make_environment(self, redis_port: int, secret: Mapping[str, str]) -> dict[str, str]:
@@ -165,7 +203,6 @@ class EmbeddedService:
         return {
             "ACCENTOR_LEASE_S": LEASE_S,
             **os.environ,
-            **COMPUTING,
             "ACCENTOR_REDIS_URL": f"redis://:{secret['redis']}@{LOOPBACK}:{redis_port}/0",
             "ACCENTOR_STORAGE_URL": f"file://{self.data / 'objects'}",
             "ACCENTOR_SIGNING_SECRET": secret["signing"],
@@ -177,10 +214,12 @@ class EmbeddedService:
     def _start(self, name: str) -> None:
         self._children[name] = self._child(name, [sys.executable, "-m", f"accentor_{name}"])
 
-    def _child(self, name: str, command: list[str]) -> Child:
-        return Child(name, command, self._environment, self.logs / f"{name}.log")
+    def _child(self, name: str, command: list[str], *, kept: Sequence[int] = ()) -> Child:
+        computing = COMPUTING if name == "worker" else {}
+        return Child(name, command, self._environment | computing, self.logs / f"{name}.log", kept=kept)
 
     def _revive(self, name: str, child: Child) -> None:
+        child.sweep()
         now = time.monotonic()
         self._deaths = [moment for moment in self._deaths if now - moment < RESTART_WINDOW_S] + [now]
         if name == "redis" or len(self._deaths) > MAX_RESTARTS:
@@ -192,7 +231,7 @@ class EmbeddedService:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5.0).is_success
+            return httpx.get(f"{self.url}/readyz", timeout=5.0, trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
@@ -201,7 +240,7 @@ class EmbeddedService:
         while not ready():
             for child in self._children.values():
                 if child.exit_status is not None:
-                    raise MissingServerError(
+                    raise ServiceError(
                         f"{child.name} did not start (status {child.exit_status}); the end of {child.log}:\n"
                         f"{child.last_words()}"
                     )

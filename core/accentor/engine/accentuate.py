@@ -46,8 +46,8 @@ from accentor.spec.jobs import MAX_SEED
 
 CPU_MICRO_BATCH = 1
 GPU_MICRO_BATCH = 8
-REPORTS = 50
-"""How often a run tells how far it is, at most."""
+REPORT_S = 0.2
+"""Seconds between two reports of how far a run is, at least."""
 
 DEAD_NOTE = "the feature's gradient was zero on every crop: it is dead on this image, nothing was changed"
 
@@ -205,7 +205,7 @@ def accentuate_pairs(
     micro_batch
         Pairs optimised at once; none: found by the engine. Results do not depend on it.
     on_step
-        Called every few steps; what it raises ends the call.
+        Called a few times a second; what it raises ends the call.
 
     Yields
     ------
@@ -374,11 +374,14 @@ def _listed(value: Any) -> list[Any]:
 def _reporter(part: Sequence[_Ready], recipe: Recipe, on_step: OnStep | None) -> Callable[[int, Tensor], None] | None:
     if on_step is None:
         return None
-    every = max(1, recipe.steps // REPORTS)
+    told = time.monotonic()
     indices = tuple(one.index for one in part)
 
     def report(step: int, values: Tensor) -> None:
-        if step % every == 0 or step == recipe.steps:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= REPORT_S or step == recipe.steps:
+            told = now
             on_step(StepReport(indices, step, recipe.steps, tuple(values.tolist())))
 
     return report

@@ -144,7 +144,7 @@ def resize_matrix(start: Tensor, stop: Tensor, length: int, out: int) -> Tensor:
     return weight / weight.sum(dim=-1, keepdim=True)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def noise_factor(side: int, out: int) -> Tensor:
     """Return A [S, S] such that A Z Aᵀ, with white Z [S, S], is white noise on a crop of this side, resized to S.
 

@@ -1,5 +1,6 @@
 """The objective: the features of N pairs as functions of the activations of their T crops, with no loop over either."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class _Group:
 
     def values(self, activations: Tensor) -> Tensor:
         """Return the terms' values [n, T] from the activations [N, T, ...] at the layer."""
-        chosen = activations[self.pair]
+        chosen = _without_class_token(activations[self.pair])
         if self.kind == "direction":
             assert self.vector is not None  # noqa: S101 - set for every direction
             return torch.einsum("ntc,nc->nt", _mean_over_positions(chosen), self.vector)
@@ -124,6 +125,15 @@ def _position(atom: Any, card: ModelCard) -> tuple[int, int]:
         return atom.position
     rows, columns = card.layer(atom.layer).grid or (1, 1)
     return (rows // 2, columns // 2)
+
+
+def _without_class_token(activations: Tensor) -> Tensor:
+    """Return [n, T, tokens, C] without its first token if the others make a square grid and all together do not."""
+    if activations.dim() == 4:
+        tokens = activations.shape[2]
+        if math.isqrt(tokens) ** 2 != tokens and math.isqrt(tokens - 1) ** 2 == tokens - 1:
+            return activations[:, :, 1:]
+    return activations
 
 
 def _unit(activations: Tensor, each: Tensor, unit: Tensor) -> Tensor:

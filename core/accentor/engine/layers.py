@@ -32,7 +32,7 @@ def trace(module: nn.Module, image: Tensor) -> tuple[list[LayerInfo], dict[str, 
     Returns
     -------
     layers
-        Every module that gives one tensor of 2 to 4 dimensions, in the order in which they finish.
+        Every module that gives one tensor [1, C], [1, tokens, C] or [1, C, H, W], in the order in which they finish.
     calls
         How often each of them ran: a shared module counts by its last run.
     outputs
@@ -42,7 +42,7 @@ def trace(module: nn.Module, image: Tensor) -> tuple[list[LayerInfo], dict[str, 
     calls: Counter[str] = Counter()
 
     def note(name: str, layer: nn.Module, output: Any) -> None:
-        if isinstance(output, Tensor) and 2 <= output.dim() <= 4 and output.is_floating_point():
+        if isinstance(output, Tensor) and output.is_floating_point() and _has_known_axes(output):
             finished.pop(name, None)
             finished[name] = LayerInfo(name=name, type=type(layer).__name__, shape=tuple(output.shape[1:]))
             calls[name] += 1
@@ -51,6 +51,11 @@ def trace(module: nn.Module, image: Tensor) -> tuple[list[LayerInfo], dict[str, 
         output = module(image)
     vector = isinstance(output, Tensor) and output.dim() == 2
     return list(finished.values()), dict(calls), output.shape[1] if vector else None
+
+
+def _has_known_axes(output: Tensor) -> bool:
+    """Tell whether it is [1, C], [1, tokens, C] or [1, C, H, W], whose maps are square as the inputs are."""
+    return output.dim() in (2, 3) or (output.dim() == 4 and output.shape[2] == output.shape[3])
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,8 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from accentor.engine.layers import activations, frozen, trace
-from accentor.errors import InvalidWeightsError, UnknownModelError
+from accentor.errors import InvalidRequestError, InvalidWeightsError, UnknownModelError
 from accentor.spec import LayerInfo, ModelCard
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 STRIDE_OF_REGULARIZATION = 4
 REFERENCE = "reference"
@@ -80,7 +84,7 @@ class Model:
 
     def to(self, device: str | torch.device) -> "Model":
         """Return this model on another device: itself if it is there already, else a copy."""
-        target = torch.device(device)
+        target = read_device(device)
         if target == self.device or (target.index is None and target.type == self.device.type):
             return self
         twin = copy.copy(self)
@@ -110,7 +114,7 @@ def load_model(
         want ImageNet's normalisation at 224 px (otherwise build a `Model`).
     weights
         For torchvision: ``DEFAULT``, another name of torchvision's, ``untrained``, or a safetensors file with the state
-        dict (float16 is cast to float32). Pickled weights are never loaded.
+        dict (float16 is cast to float32). Other pickled weights are never loaded.
     device
         Where it is to run, such as ``cuda:0``; none: the GPU if there is one.
     name
@@ -123,7 +127,7 @@ def load_model(
     InvalidWeightsError
         If the weights cannot be read, do not fit, or are not finite.
     """
-    target = torch.device(device) if device is not None else best_device()
+    target = read_device(device) if device is not None else best_device()
     if isinstance(source, nn.Module):
         return Model(source, name=name or type(source).__name__, source=type(source).__qualname__).to(target)
     kind, _, rest = source.partition(":")
@@ -141,6 +145,16 @@ def available_models() -> list[str]:
     from torchvision import models
 
     return [REFERENCE, *(f"{TORCHVISION}:{name}" for name in models.list_models(module=models))]
+
+
+def read_device(name: str | torch.device) -> torch.device:
+    """Return the device of this name; `InvalidRequestError` if this machine does not have it."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidRequestError(f"there is no device {str(name)!r} here: expected cpu, cuda, cuda:N …") from error
+    return device
 
 
 def best_device() -> torch.device:
@@ -195,16 +209,15 @@ def _load_torchvision(architecture: str, weights: str, device: torch.device, nam
     if not is_file and weights != UNTRAINED and weights not in published.__members__:
         raise InvalidWeightsError(
             f"torchvision:{architecture} has no weights {weights!r}: expected a .safetensors file, "
-            f"{', '.join(published.__members__)} or {UNTRAINED}; pickled weights are never loaded"
+            f"{', '.join(published.__members__)} or {UNTRAINED}; pickled files are never loaded"
         )
     chosen = published[weights if weights in published.__members__ else "DEFAULT"]
     preset = chosen.transforms()
-    if weights == UNTRAINED:
-        network = models.get_model(architecture, weights=None)
-    elif is_file:
-        network = _with_state(models.get_model(architecture, weights=None), Path(weights))
-    else:
-        network = _download(lambda: models.get_model(architecture, weights=chosen), architecture, weights)
+    network = models.get_model(architecture, weights=None)
+    if is_file:
+        _fit(network, _read_state(Path(weights)), weights)
+    elif weights != UNTRAINED:
+        _fit(network, _published_state(chosen, architecture), f"torchvision:{architecture} {weights}")
     return Model(
         network.to(device),
         input_size=preset.crop_size[0],
@@ -216,33 +229,41 @@ def _load_torchvision(architecture: str, weights: str, device: torch.device, nam
     )
 
 
-def _download(build: Callable[[], nn.Module], architecture: str, weights: str) -> nn.Module:
+def _published_state(weights: "WeightsEnum", architecture: str) -> Mapping[str, Tensor]:
+    """Return torchvision's own weights, from its cache or downloaded, unpickling nothing but tensors."""
     try:
-        return build()
-    except OSError as error:
+        state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError) as error:
         raise InvalidWeightsError(
-            f"the weights {weights} of torchvision:{architecture} cannot be downloaded ({error}): "
+            f"the weights {weights.name} of torchvision:{architecture} cannot be had ({error}): "
             "give a .safetensors file instead"
         ) from error
+    return state
 
 
-def _with_state(network: nn.Module, path: Path) -> nn.Module:
+def _read_state(path: Path) -> Mapping[str, Tensor]:
     try:
-        state = load_file(path)
+        state: Mapping[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InvalidWeightsError(f"{path} cannot be read as safetensors: {error}") from error
+    return state
+
+
+def _fit(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load a state dict into the network it belongs to, in the network's precision."""
     expected = network.state_dict()
     if missing := [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]:
-        raise InvalidWeightsError(f"{path} lacks {len(missing)} tensors of the architecture, first {missing[0]!r}")
+        raise InvalidWeightsError(f"{origin} lacks {len(missing)} tensors of the architecture, first {missing[0]!r}")
     if unknown := [key for key in state if key not in expected]:
-        raise InvalidWeightsError(f"{path} holds {len(unknown)} tensors of another architecture, first {unknown[0]!r}")
+        raise InvalidWeightsError(
+            f"{origin} holds {len(unknown)} tensors of another architecture, first {unknown[0]!r}"
+        )
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             raise InvalidWeightsError(
-                f"{path}: {key} has shape {list(tensor.shape)}, expected {list(expected[key].shape)}"
+                f"{origin}: {key} has shape {list(tensor.shape)}, expected {list(expected[key].shape)}"
             )
     network.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in state.items()}, strict=False)
-    return network
 
 
 def _check_finite(module: nn.Module) -> None:

@@ -21,7 +21,8 @@ MAX_LISTED_IMAGES = 100_000
 MAX_EXPLICIT_JOBS = 50_000
 MAX_METADATA = 16
 
-ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:/-]+$")]
+MODEL_NAME = r"^[A-Za-z0-9._:/-]+$"
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=MODEL_NAME)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="of the crops and the noise")]
 CustomId = Annotated[str, Field(min_length=1, max_length=200)]
 Metadata = Annotated[
