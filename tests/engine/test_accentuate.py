@@ -290,15 +290,19 @@ def test_pairs_of_one_depth_share_a_micro_batch(tiny):
     assert {report.indices for report in reports} == {(0, 2), (1, 3)}
 
 
-def test_reports(tiny):
-    reports = []
-    (ending,) = run(tiny, [pair()], changed(steps=200, crops=1), on_step=reports.append)
-    assert [report.step for report in reports] == list(range(4, 201, 4))
-    assert all(report.steps == 200 and report.indices == (0,) and len(report.values) == 1 for report in reports)
-    assert reports[-1].values[0] > ending.before
-    few = []
-    run(tiny, [pair()], changed(steps=3), on_step=few.append)
-    assert [report.step for report in few] == [1, 2, 3]
+def test_reports(tiny, monkeypatch):
+    module = sys.modules["accentor.engine.accentuate"]
+    recipe = changed(steps=40, crops=1)
+    monkeypatch.setattr(module, "REPORT_S", 0.0)
+    every = []
+    (ending,) = run(tiny, [pair()], recipe, on_step=every.append)
+    assert [report.step for report in every] == list(range(1, 41))
+    assert all(report.steps == 40 and report.indices == (0,) and len(report.values) == 1 for report in every)
+    assert every[-1].values[0] > ending.before
+    monkeypatch.setattr(module, "REPORT_S", 1_000.0)
+    last = []
+    run(tiny, [pair()], recipe, on_step=last.append)
+    assert [report.step for report in last] == [40]
 
 
 # --- lists, kinds of images --------------------------------------------------------------------------------------

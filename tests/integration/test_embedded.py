@@ -25,9 +25,10 @@ RECIPE = '{"steps": 4, "crops": 2, "size": 64, "snapshots": 1}'
 class Up:
     """One run of ``accentor up``."""
 
-    def __init__(self, data: Path, port: int = 0) -> None:
+    def __init__(self, data: Path, port: int = 0, models: tuple[str, ...] = ()) -> None:
+        served = [word for model in models for word in ("--model", model)]
         self.popen = subprocess.Popen(
-            [ACCENTOR, "up", "--port", str(port), "--data", str(data), "--no-browser"],
+            [ACCENTOR, "up", "--port", str(port), "--data", str(data), "--no-browser", *served],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -172,3 +173,30 @@ def httpx_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz", timeout=5).is_success
     except httpx.HTTPError:
         return False
+
+
+def test_another_model_under_the_same_name(tmp_path):
+    """Once up, the model that is announced is the one that this worker has loaded, not one of an earlier run."""
+    data = tmp_path / "data"
+    for source in ("reference", "torchvision:squeezenet1_1,untrained"):
+        up = Up(data, models=(f"mine={source}",))
+        try:
+            with Client(up.url) as client:
+                assert client.models.get("mine").source == source.partition(",")[0]
+                job = client.jobs.create(
+                    model="mine", feature="logit:3", image=sample_paths()[0], recipe=json.loads(RECIPE)
+                ).wait(timeout=60)
+                assert job.result.details.width == 64
+        finally:
+            up.stop(signal.SIGINT)
+
+
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"nothing")
+    said = accentor(
+        "up", "--port", "0", "--data", str(tmp_path / "data"), "--no-browser",
+        "--model", f"mine=torchvision:squeezenet1_1,{broken}", expect=3,
+    )  # fmt: skip
+    assert "broken.safetensors" in said
+    assert "Traceback" not in said

@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     decay: float = Field(
         1.0, ge=0.0, le=4.0, description="Exponent d of the spectrum's scale 1/|f|^d; used by `fourier` alone."
     )
-    steps: int = Field(60, ge=1, le=MAX_STEPS, description="Steps of Adam.")
+    steps: int = Field(40, ge=1, le=MAX_STEPS, description="Steps of Adam.")
     learning_rate: float = Field(0.05, gt=0.0, le=10.0, description="Adam's learning rate.")
     crops: int = Field(16, ge=1, le=MAX_CROPS, description="T, random crops per step.")
     crop_size: tuple[float, float] = Field(
@@ -51,7 +51,7 @@ class Recipe(BaseModel):
     regularization_layer: str | None = Field(
         None, max_length=256, description="ℓ, where the distance to the seed is measured; none: the model's own."
     )
-    snapshots: int = Field(6, ge=0, le=64, description="Frames kept on the way, evenly spaced, the last step included.")
+    snapshots: int = Field(5, ge=0, le=64, description="Frames kept on the way, evenly spaced, the last step included.")
     opacity_percentile: float = Field(
         80.0, gt=0.0, le=100.0, description="Percentile at which the accumulated gradient is clipped."
     )
