@@ -1,5 +1,6 @@
 """The application and the server that runs it."""
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import accentor
 from accentor.settings import Settings
 from accentor_api import problems
 from accentor_api.backlog import Load
+from accentor_api.links import check_secret
 from accentor_api.metrics import Metrics
 from accentor_api.middleware import RequestContext
 from accentor_api.routers import batches, health, images, jobs, models, objects
@@ -22,12 +24,20 @@ STATIC = Path(__file__).parent / "static"
 GRACE_S = 5
 """Seconds that answers under way have to end when the server is stopped."""
 
+EXIT_NOT_STARTED = 3
+
 
 def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: False) -> FastAPI:
     """Return the application; it opens its connections when it is started and closes them when it ends.
 
     ``closing`` tells whether the server has been told to stop: event streams then end.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the store is a folder and there is no secret to sign links to it.
     """
+    check_secret(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -78,8 +88,11 @@ def create_server(settings: Settings) -> uvicorn.Server:
 
 
 def serve(settings: Settings) -> None:
-    """Answer requests until the process is told to stop."""
-    create_server(settings).run()
+    """Answer requests until the process is told to stop; end it with an error if the server does not start."""
+    server = create_server(settings)
+    server.run()
+    if not server.started:
+        sys.exit(EXIT_NOT_STARTED)
 
 
 def _landing_page() -> FileResponse:

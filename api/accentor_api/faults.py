@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from accentor.errors import AccentorError, InvalidRequestError, error_from_code
 
 MAX_LISTED = 50
+"""Faults that are told one by one; nobody need look for many more."""
+
 MAX_SHOWN_INPUT = 80
 PLACES = ("body", "path", "query", "header")
 
@@ -33,7 +35,8 @@ def error_of(faults: Sequence[Fault]) -> AccentorError:
     """Return the one error that stands for the faults: of their own kind where they share one."""
     first = faults[0]
     shared = all(fault.code == first.code for fault in faults)
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    least = "at least " if len(faults) > MAX_LISTED else ""
+    more = f" (and {least}{len(faults) - 1} more)" if len(faults) > 1 else ""
     detail = first.detail if first.code != InvalidRequestError.code else f"{_where(first)}{first.detail}"
     members = [fault.as_member() for fault in faults[:MAX_LISTED]]
     code = first.code if shared else InvalidRequestError.code

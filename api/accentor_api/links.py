@@ -9,10 +9,21 @@ from urllib.parse import quote, urlencode
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 
+from accentor.errors import InvalidRequestError
+from accentor.settings import Settings
 from accentor.storage import ObjectStore
 from accentor.storage.keys import artefact_key
 
 OBJECTS_PATH = "/v1/objects"
+
+
+def check_secret(settings: Settings) -> None:
+    """Raise `InvalidRequestError` if the artefacts lie in a folder and nothing signs links to them."""
+    if settings.signing_secret is None and settings.storage_url.startswith("file://"):
+        raise InvalidRequestError(
+            f"the artefacts lie in {settings.storage_url}, so this API must sign links to them: "
+            "give ACCENTOR_SIGNING_SECRET, a long random text"
+        )
 
 
 class Links:

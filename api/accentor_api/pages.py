@@ -22,9 +22,10 @@ class ModelSummary(BaseModel):
     input_size: int = Field(description="side of the square the network takes, in pixels")
     outputs: int | None = Field(description="number of logits")
     layers: int = Field(description="number of layers")
+    ready: bool = Field(description="whether a worker has it loaded; else its jobs wait for one")
 
     @classmethod
-    def of(cls, card: ModelCard) -> Self:
+    def of(cls, card: ModelCard, *, ready: bool) -> Self:
         """Return the summary of a model's card."""
         return cls(
             name=card.name,
@@ -33,6 +34,7 @@ class ModelSummary(BaseModel):
             input_size=card.input_size,
             outputs=card.outputs,
             layers=len(card.layers),
+            ready=ready,
         )
 
 

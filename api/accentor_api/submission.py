@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 
 from pydantic import BaseModel, Field
 
@@ -101,7 +101,7 @@ def check(services: Services, spec: BatchSpec, card: ModelCard) -> Jobs:
         raise error_of([Fault.of(_expansion_pointer(spec), error)]) from error
     if len(jobs) > services.settings.max_batch_jobs:
         raise TooLargeError(f"the batch has {len(jobs)} jobs, at most {services.settings.max_batch_jobs} are taken")
-    faults = [*_feature_faults(spec, card), *_recipe_faults(spec, card)]
+    faults = list(islice(chain(_feature_faults(spec, card), _recipe_faults(spec, card)), MAX_LISTED + 1))
     if faults:
         raise error_of(faults)
     _check_images(services, jobs.images)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from accentor.errors import NotFoundError
-from accentor.spec import BatchStatus, Jobs, JobState, JobStatus, Result
+from accentor.spec import BatchStatus, Jobs, JobSpec, JobState, JobStatus, Result
 from accentor.storage.keys import RESULT, result_key
 from accentor_api.events import Moment
 from accentor_api.services import Services
@@ -32,7 +32,7 @@ class OpenBatch:
         spec = self.jobs[index]
         key = spec.key(self.services.archive.card(self.digest))
         store = self.services.jobs
-        result = _result(self.services, key) if state is JobState.SUCCEEDED else None
+        result = _result(self.services, spec, key) if state is JobState.SUCCEEDED else None
         return JobStatus(
             id=f"{self.id}-{index}",
             batch=self.id,
@@ -106,8 +106,10 @@ def job_moment(batch: OpenBatch, index: int) -> Moment[JobStatus]:
     return Moment(f"{status.state}{step}", status, status.state.terminal)
 
 
-def _result(services: Services, key: str) -> Result | None:
+def _result(services: Services, spec: JobSpec, key: str) -> Result | None:
+    """Return the result under the key, told as this job's: another may have been the first to ask for it."""
     try:
-        return Result.model_validate_json(services.objects.get(result_key(key)))
+        stored = Result.model_validate_json(services.objects.get(result_key(key)))
     except NotFoundError:
         return None
+    return stored.model_copy(update={"spec": spec})

@@ -32,7 +32,7 @@ class ImageRef(_Answer):
 
 
 class ModelSummary(_Answer):
-    """A model that the service serves."""
+    """A model that the service knows; ``ready``: a worker has it loaded."""
 
     name: str
     source: str
@@ -40,6 +40,7 @@ class ModelSummary(_Answer):
     input_size: int
     outputs: int | None
     layers: int
+    ready: bool
 
 
 class Estimate(_Answer):

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -16,6 +16,9 @@ CONNECT_TIMEOUT_S = 10.0
 STREAM_SILENCE_S = 45.0
 """An event stream says something every 15 s; after three times that it is taken for dead."""
 
+UNPROXIED: Mapping[str, None] = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))
+"""Addresses of this machine: a proxy named by the environment would look for the service on its own."""
+
 T = TypeVar("T")
 
 
@@ -26,7 +29,7 @@ class Transport:
         self.base_url = checked_url(base_url)
         self._key = authorization(api_key)
         self._timeout = timeout
-        self._http = httpx.Client()
+        self._http = httpx.Client(mounts=dict(UNPROXIED))
 
     def send(self, call: Call[T]) -> T:
         """Return what the call's answer says; it is tried again where that does no harm."""
@@ -68,7 +71,7 @@ class AsyncTransport:
         self.base_url = checked_url(base_url)
         self._key = authorization(api_key)
         self._timeout = timeout
-        self._http = httpx.AsyncClient()
+        self._http = httpx.AsyncClient(mounts=dict(UNPROXIED))
 
     async def send(self, call: Call[T]) -> T:
         """Return what the call's answer says; it is tried again where that does no harm."""

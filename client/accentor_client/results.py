@@ -38,7 +38,7 @@ class ResultView:
     @property
     def spec(self) -> JobSpec:
         """What was asked for."""
-        return self.details.spec
+        return self.job.spec
 
     @property
     def before(self) -> float:

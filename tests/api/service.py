@@ -97,7 +97,7 @@ class Service:
             self.objects.delete(key)
 
     def announce(self, card: ModelCard = CARD) -> ModelCard:
-        self.jobs.announce_model(card)
+        self.jobs.announce_model(card, "here:1")
         return card
 
     def upload(self, data: bytes | None = None) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.api.service import CARD, Service, picture
+from tests.shards import outstanding
 
-from accentor.spec import Failure, JobSpec, Progress
+from accentor.spec import Failure, JobSpec, JobState, Progress
 
 
 def lines(answer: httpx.Response) -> list[dict[str, Any]]:
@@ -36,7 +37,7 @@ def test_a_product_is_accepted(service: Service, images: list[str]) -> None:
     assert answer.headers["location"] == f"/v1/batches/{batch['id']}"
     assert (batch["state"], batch["total"], batch["lane"], batch["metadata"]) == ("queued", 8, "bulk", {"a": "b"})
     assert batch["counts"] == {"queued": 8, "running": 0, "succeeded": 0, "failed": 0, "canceled": 0, "cached": 0}
-    assert service.jobs.shards.outstanding("bulk", "toy") == (2, 0)
+    assert outstanding(service.redis, "bulk", "toy") == (2, 0)
     specs = service.specs(batch["id"])
     assert [(str(spec.feature), spec.image, spec.seed) for spec in (specs[0], specs[1], specs[2], specs[7])] == [
         ("logit:0", images[0], 0),
@@ -144,7 +145,7 @@ def test_cancel(service: Service, images: list[str]) -> None:
     service.begin(batch, 1, Progress(step=1, steps=60))
     status = service.http.post(f"/v1/batches/{batch}/cancel").json()
     assert (status["state"], status["counts"]["canceled"], status["counts"]["running"]) == ("canceling", 2, 1)
-    service.jobs.requeue_jobs(batch, [1])
+    service.jobs.finish_job(batch, 1, JobState.CANCELED)
     status = service.http.post(f"/v1/batches/{batch}/cancel").json()
     assert (status["state"], status["counts"]["canceled"], status["counts"]["succeeded"]) == ("canceled", 3, 1)
 

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from tests.api.service import Service
 
+from accentor.spec import Feature, ModelCard
+from accentor_api.faults import MAX_LISTED
+
 ABSENT = "a" * 64
 
 
@@ -143,7 +146,7 @@ def test_many_faults_are_counted_and_the_first_are_listed(service: Service, imag
     features = [f"logit:{number}" for number in range(4, 204)]
     found = problem(service, "/v1/batches", {"model": "toy", "features": features, "images": [image]})
     assert (found["code"], len(found["errors"])) == ("unit-out-of-range", 50)
-    assert "199 more" in found["detail"]
+    assert "at least 50 more" in found["detail"]
 
 
 def test_very_many_faults_take_no_time(service: Service) -> None:
@@ -215,3 +218,21 @@ def test_a_wrong_method(service: Service) -> None:
     answer = service.http.delete("/v1/models")
     assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
     assert answer.headers["allow"] == "GET"
+
+
+def test_faults_beyond_those_listed_are_not_looked_for(
+    service: Service, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    resolve = ModelCard.resolve
+
+    def counting(card: ModelCard, feature: Feature) -> Feature:
+        looked.append(feature)
+        return resolve(card, feature)
+
+    monkeypatch.setattr(ModelCard, "resolve", counting)
+    jobs = [{"feature": f"logit:stripe{number}", "image": image} for number in range(1_000)]
+    found = problem(service, "/v1/batches", {"model": "toy", "jobs": jobs})
+    assert len(found["errors"]) == MAX_LISTED
+    assert f"(and at least {MAX_LISTED} more)" in found["detail"]
+    assert len(looked) == MAX_LISTED + 1

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.api.service import CARD, Service
+from tests.shards import outstanding
 
 from accentor.spec import Failure, JobSpec, Progress
 
@@ -26,7 +27,7 @@ def test_a_job_is_accepted_and_queued(service: Service, image: str) -> None:
     assert job["key"] == JobSpec(model="toy", feature="logit:2", image=image, seed=3).key(CARD)
     batch = service.jobs.status(job["batch"])
     assert (batch.lane, batch.total, batch.metadata) == ("interactive", 1, {"who": "me"})
-    assert service.jobs.shards.outstanding("interactive", "toy") == (1, 0)
+    assert outstanding(service.redis, "interactive", "toy") == (1, 0)
     assert service.redis.llen("accentor.interactive.toy") == 1
 
 
@@ -56,6 +57,16 @@ def test_a_result_that_is_there_needs_no_worker(service: Service, image: str) ->
     assert (job["state"], job["result"]["after"]) == ("succeeded", 2.0)
     assert service.jobs.status(job["batch"]).counts.cached == 1
     assert service.redis.llen("accentor.interactive.toy") == 0
+
+
+def test_a_result_that_was_there_is_told_as_ones_own(service: Service, image: str) -> None:
+    theirs = JobSpec(model="toy", feature="logit:2", image=image, custom_id="theirs", metadata={"who": "they"})
+    service.store_result(theirs)
+    job = service.submit_job(**job_of(image, custom_id="mine", metadata={"who": "me"}))
+    assert job["state"] == "succeeded"
+    told = job["result"]["spec"]
+    assert (told["custom_id"], told["metadata"]) == ("mine", {"who": "me"})
+    assert told == job["spec"]
 
 
 def test_waiting_until_the_end(service: Service, image: str) -> None:
@@ -93,11 +104,21 @@ def test_cancel_one_job_of_a_batch_leaves_the_others(service: Service, image: st
     assert service.jobs.status(batch["id"]).counts.canceled == 1
 
 
-def test_what_has_ended_cannot_be_canceled(service: Service, image: str) -> None:
-    job = service.submit_job(**job_of(image))
-    service.run(job["batch"], 0)
-    answer = service.http.post(f"/v1/jobs/{job['id']}/cancel")
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_what_has_ended_cannot_be_canceled(service: Service, image: str, jobs: int) -> None:
+    batch = service.submit(features=["logit:0"] * jobs, images=[image])["id"]
+    service.run(batch, 0)
+    answer = service.http.post(f"/v1/jobs/{batch}-0/cancel")
     assert (answer.status_code, answer.json()["code"]) == (409, "illegal-transition")
+    assert "it is succeeded" in answer.json()["detail"]
+    assert service.http.get(f"/v1/jobs/{batch}-0").json()["state"] == "succeeded"
+
+
+def test_a_batch_of_which_every_job_was_canceled_is_canceled(service: Service, image: str) -> None:
+    batch = service.submit(features=["logit:0", "logit:1"], images=[image])["id"]
+    for index in (0, 1, 1):
+        assert service.http.post(f"/v1/jobs/{batch}-{index}/cancel").json()["state"] == "canceled"
+    assert service.http.get(f"/v1/batches/{batch}").json()["state"] == "canceled"
 
 
 def test_a_job_stays_readable_when_its_models_name_means_another(service: Service, image: str) -> None:

@@ -1,5 +1,6 @@
 """What is around the jobs: models, links, health, metrics, the landing page, who may ask."""
 
+import os
 import re
 import socket
 import subprocess
@@ -9,13 +10,15 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import uvicorn
 from pydantic import SecretStr
 from tests.api.service import CARD, Service, artefacts
 from tests.servers import RedisServer, S3Server, wait_until
 
+from accentor.errors import InvalidRequestError
 from accentor.settings import Settings
 from accentor.spec import PRESETS, Progress
-from accentor_api.app import create_app
+from accentor_api.app import create_app, serve
 from accentor_api.links import Links
 
 
@@ -107,6 +110,15 @@ def test_alive_and_ready(bare: Service) -> None:
     assert (answer.status_code, list(answer.json()["down"])) == (503, ["worker"])
     bare.announce()
     assert bare.http.get("/readyz").status_code == 200
+
+
+def test_a_worker_that_is_away_leaves_its_models_known_and_not_ready(service: Service) -> None:
+    assert [model["ready"] for model in service.http.get("/v1/models").json()["data"]] == [True]
+    service.jobs.retract_models()
+    answer = service.http.get("/readyz")
+    assert (answer.status_code, list(answer.json()["down"])) == (503, ["worker"])
+    assert [model["ready"] for model in service.http.get("/v1/models").json()["data"]] == [False]
+    assert service.submit_job(feature="logit:0", image=service.upload())["state"] == "queued"
 
 
 def test_not_ready_without_redis_and_storage(settings: Settings, durable_redis: RedisServer) -> None:
@@ -230,6 +242,48 @@ def test_names_that_were_bound_to_this_machine_are_refused(service: Service) -> 
 def test_making_an_application_connects_to_nothing() -> None:
     app = create_app(Settings(redis_url=SecretStr("redis://127.0.0.1:1/0"), signing_secret=SecretStr("s")))
     assert app.openapi()["info"]["title"] == "Accentor"
+
+
+def test_a_folder_without_a_secret_is_refused(settings: Settings) -> None:
+    bare = settings.model_copy(update={"signing_secret": None})
+    with pytest.raises(InvalidRequestError, match="ACCENTOR_SIGNING_SECRET"):
+        create_app(bare)
+    create_app(bare.model_copy(update={"storage_url": "s3://bucket"}))
+
+
+def run_api(**variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "ACCENTOR_REDIS_URL": "redis://127.0.0.1:1/0", **variables}
+    command = [sys.executable, "-m", "accentor_api"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"ACCENTOR_PORT": "many"}, "ACCENTOR_PORT: "),
+        ({"ACCENTOR_STORAGE_URL": "file:///tmp/x"}, "ACCENTOR_SIGNING_SECRET"),
+    ],
+)
+def test_what_is_refused_at_the_start_is_said_in_one_line(variables: dict[str, str], said: str) -> None:
+    done = run_api(**variables)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+
+
+def test_a_server_that_does_not_start_ends_with_an_error() -> None:
+    done = run_api(ACCENTOR_STORAGE_URL="ftp://nowhere", ACCENTOR_SIGNING_SECRET="s", ACCENTOR_PORT="0")
+    assert done.returncode == 3
+    assert "expected file://FOLDER" in done.stderr
+
+
+def test_a_server_that_only_returns_is_known_not_to_have_started(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older releases of uvicorn return quietly where newer ones exit."""
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server: None)
+    with pytest.raises(SystemExit) as ended:
+        serve(settings)
+    assert ended.value.code == 3
 
 
 def test_the_api_does_without_torch() -> None:

@@ -1,5 +1,6 @@
 """Retries, errors and keys, against a small real server that answers as it is told."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from accentor.errors import AccentorError, InvalidRequestError, ModelNotReadyErr
 from accentor_client import Client, ImageRef, _calls
 from accentor_client._following import Event, EventReader
 from accentor_client._requests import LONGEST_PAUSE_S, RETRIES, Call, read_bytes, retry_pause
-from accentor_client._transport import Transport
+from accentor_client._transport import AsyncTransport, Transport
 from accentor_client.results import plain_name, slug
 
 
@@ -229,3 +230,24 @@ def test_the_client_is_light() -> None:
         "assert not any(name.startswith(('accentor_api', 'accentor_worker')) for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_is_not_asked_for_this_machine(server: Scripted, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    server.replies = [Reply(200, b"here")]
+    url = server.url.replace("127.0.0.1", host)
+    transport = Transport(url, None, 5.0)
+    assert transport.send(_calls.fetch(f"{url}/x")) == b"here"
+    transport.close()
+
+    async def ask() -> bytes:
+        asked = AsyncTransport(url, None, 5.0)
+        found = await asked.send(_calls.fetch(f"{url}/x"))
+        await asked.close()
+        return found
+
+    assert asyncio.run(ask()) == b"here"

@@ -93,7 +93,7 @@ def test_key_differs_for_every_field(card):
                 "size": 255,
                 "regularization": 0.4,
                 "regularization_layer": "head",
-                "snapshots": 5,
+                "snapshots": 7,
                 "opacity_percentile": 81.0,
                 "opacity_blur": 1.0,
             }.items()

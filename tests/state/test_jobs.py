@@ -22,6 +22,7 @@ from accentor.errors import (
 )
 from accentor.settings import Settings
 from accentor.spec import BatchState, Counts, Failure, JobState, LayerInfo, ModelCard, Progress
+from accentor.spec.states import JOB_TRANSITIONS
 from accentor.state import JobStore, connect
 
 Q, R, S, F, C = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED
@@ -47,6 +48,14 @@ def check_sum(store: JobStore, batch: str) -> Counts:
     assert sum(states.values()) == status.total
     assert counts.cached <= counts.succeeded
     return counts
+
+
+def take(store: JobStore, jobs: int) -> str:
+    """Hand out the first jobs of the one batch, let the worker ``w/a`` take them, and return their shard."""
+    shard = store.shards.hand_out("bulk", "toy", window=9, jobs=jobs, due_s=60)
+    assert shard is not None
+    assert store.shards.take(shard.id, "w/a", alive_s=60) is not None
+    return shard.id
 
 
 def test_a_new_batch_is_queued(store: JobStore, new_batch: Callable[..., str]) -> None:
@@ -88,7 +97,7 @@ def test_a_batch_from_start_to_end(store: JobStore, new_batch: Callable[..., str
     assert (ended.state, ended.counts) == (BatchState.PARTIALLY_FAILED, Counts(succeeded=2, failed=1, cached=1))
     assert ended.finished_at is not None
     assert ended.eta_s is None
-    assert ended.rate == pytest.approx(3 / (ended.finished_at - ended.started_at).total_seconds())  # type: ignore[operator]
+    assert ended.rate == pytest.approx(2 / (ended.finished_at - ended.started_at).total_seconds())  # type: ignore[operator]
     assert store.job_states(batch, 1, 3) == [S, F]
     assert store.failure(batch, 2) == REASON
     assert store.failure(batch, 0) is None
@@ -100,6 +109,9 @@ def test_a_batch_from_start_to_end(store: JobStore, new_batch: Callable[..., str
         ([S, S], BatchState.SUCCEEDED),
         ([F, F], BatchState.FAILED),
         ([S, F], BatchState.PARTIALLY_FAILED),
+        ([C, C], BatchState.CANCELED),
+        ([C, S], BatchState.SUCCEEDED),
+        ([F, C], BatchState.FAILED),
     ],
 )
 def test_how_a_batch_ends(
@@ -122,7 +134,6 @@ def test_an_ended_job_stays_as_it_ended(
     before = store.status(batch)
     assert not store.finish_job(batch, 0, second, failure=REASON if second is F else None)
     assert store.start_jobs(batch, [0]) == []
-    assert store.requeue_jobs(batch, [0]) == 0
     assert store.job_state(batch, 0) is first
     after = store.status(batch)
     assert (after.counts, after.revision, after.state) == (before.counts, before.revision, before.state)
@@ -170,11 +181,12 @@ def test_unknown_batches_and_jobs(store: JobStore, new_batch: Callable[..., str]
 
 def test_requeued_jobs_lose_their_progress(store: JobStore, new_batch: Callable[..., str]) -> None:
     batch = new_batch(total=4)
+    shard = take(store, 4)
     store.start_jobs(batch, [0, 1])
     store.report_progress(batch, {0: Progress(step=3, steps=9, value=1.5), 3: Progress(step=1, steps=9)})
     assert store.progress(batch, 0) == Progress(step=3, steps=9, value=1.5)
     assert store.progress(batch, 3) is None
-    assert store.requeue_jobs(batch, [0, 1, 2]) == 2
+    assert store.shards.release(shard, "w/a", due_s=60) == 4
     assert store.progress(batch, 0) is None
     assert store.status(batch).state is BatchState.RUNNING
     assert check_sum(store, batch) == Counts(queued=4)
@@ -182,10 +194,11 @@ def test_requeued_jobs_lose_their_progress(store: JobStore, new_batch: Callable[
 
 def test_every_change_grows_the_revision(store: JobStore, new_batch: Callable[..., str]) -> None:
     batch = new_batch(total=2)
+    shard = take(store, 2)
     steps: list[Callable[[], object]] = [
         lambda: store.start_jobs(batch, [0]),
         lambda: store.report_progress(batch, {0: Progress(step=1, steps=2)}),
-        lambda: store.requeue_jobs(batch, [0]),
+        lambda: store.shards.release(shard, "w/a", due_s=60),
         lambda: store.finish_job(batch, 0, S),
         lambda: store.request_cancel(batch),
     ]
@@ -196,6 +209,7 @@ def test_every_change_grows_the_revision(store: JobStore, new_batch: Callable[..
 
 def test_cancel_is_at_once_for_what_is_queued(store: JobStore, new_batch: Callable[..., str]) -> None:
     batch = new_batch(total=10)
+    shard = take(store, 2)
     store.start_jobs(batch, [0, 1, 2])
     store.finish_job(batch, 0, S)
     assert not store.cancel_requested(batch)
@@ -204,7 +218,7 @@ def test_cancel_is_at_once_for_what_is_queued(store: JobStore, new_batch: Callab
     assert store.cancel_requested(batch)
     assert store.request_cancel(batch).revision == status.revision
     assert store.start_jobs(batch, [5]) == []
-    assert store.requeue_jobs(batch, [1]) == 1
+    assert store.shards.release(shard, "w/a", due_s=60) == 0
     assert store.job_state(batch, 1) is C
     store.finish_job(batch, 2, C)
     ended = store.status(batch)
@@ -276,12 +290,70 @@ def test_recent_batches_come_newest_first_and_in_pages(store: JobStore, new_batc
 def test_models_are_announced(store: JobStore) -> None:
     with pytest.raises(ModelNotReadyError):
         store.model("toy")
-    store.announce_model(card("toy"))
-    store.announce_model(card("other"))
+    store.announce_model(card("toy"), "here:1")
+    store.announce_model(card("other"), "here:1")
     assert store.model("toy") == card("toy")
     assert [found.name for found in store.models()] == ["other", "toy"]
     with pytest.raises(UnknownModelError, match="there are other, toy"):
         store.model("tow")
+
+
+def test_what_is_cached_does_not_count_as_speed(store: JobStore, new_batch: Callable[..., str]) -> None:
+    batch = new_batch(total=100)
+    for index in range(90):
+        store.finish_job(batch, index, S, cached=True)
+    assert (store.status(batch).rate, store.status(batch).eta_s) == (None, None)
+    store.finish_job(batch, 90, S)
+    status = store.status(batch)
+    assert status.rate is not None
+    assert status.eta_s == pytest.approx(9 / status.rate)
+    seconds = (datetime.now(UTC) - (status.started_at or datetime.now(UTC))).total_seconds()
+    assert status.rate * seconds < 2
+
+
+def test_models_are_ready_while_a_worker_says_so(store: JobStore) -> None:
+    store.announce_model(card("toy"), "here:1", ready_s=0.3)
+    store.announce_model(card("toy"), "there:1")
+    store.announce_model(card("other"), "here:12")
+    assert store.ready_models() == {"toy", "other"}
+    store.retract_models("there:1")
+    assert store.ready_models() == {"toy", "other"}
+    time.sleep(0.4)
+    assert store.ready_models() == {"other"}
+    store.keep_ready(["toy"], "here:1")
+    assert store.ready_models() == {"toy", "other"}
+    store.retract_models("here:")
+    assert store.ready_models() == set()
+    assert [found.name for found in store.models()] == ["other", "toy"]
+    assert store.model("toy") == card("toy")
+
+
+def reach(store: JobStore, state: JobState) -> None:
+    """Bring job 0 of the batch ``b``, taken by ``w/a``, into a state, if the scripts let it."""
+    if state is Q:
+        store.shards.release("b.0-2", "w/a", due_s=60)
+    elif state is R:
+        store.start_jobs("b", [0])
+    else:
+        store.finish_job("b", 0, state, failure=REASON if state is F else None)
+
+
+RETRY = (F, Q)
+"""Legal, and not offered yet."""
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.permutations(JobState, 2)))
+def test_the_scripts_allow_what_the_contract_does(
+    store: JobStore, new_batch: Callable[..., str], before: JobState, after: JobState
+) -> None:
+    batch = new_batch("b", total=2)
+    take(store, 2)
+    if before is not Q:
+        reach(store, before)
+    assert store.job_state(batch, 0) is before
+    reach(store, after)
+    legal = after in JOB_TRANSITIONS[before] and (before, after) != RETRY
+    assert store.job_state(batch, 0) is (after if legal else before)
 
 
 def test_a_million_jobs_take_a_byte_each(

@@ -9,6 +9,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 from tests.servers import RedisServer, wait_until
+from tests.shards import outstanding
 from tests.state.stubs import MODEL, Outbox
 
 from accentor.settings import Settings
@@ -58,16 +59,16 @@ def test_lanes_and_models_are_apart(
 
 
 def test_the_window_bounds_what_waits_not_what_runs(
-    store: JobStore, new_batch: Callable[..., str], outbox: Outbox, quick: Settings
+    store: JobStore, new_batch: Callable[..., str], outbox: Outbox, quick: Settings, redis_client: "redis.Redis[bytes]"
 ) -> None:
     new_batch(total=1_000)
     assert dispatch(store, outbox, quick) == quick.window == 2
     assert dispatch(store, outbox, quick) == 0
     for shard in list(outbox.shards):
         assert store.shards.take(shard.id, "w1/a", alive_s=60) is not None
-    assert store.shards.outstanding(*LANE) == (0, 2)
+    assert outstanding(redis_client, *LANE) == (0, 2)
     assert dispatch(store, outbox, quick) == 2
-    assert store.shards.outstanding(*LANE) == (2, 2)
+    assert outstanding(redis_client, *LANE) == (2, 2)
 
 
 def test_racing_hands_never_give_a_job_twice(store: JobStore, new_batch: Callable[..., str]) -> None:
@@ -92,7 +93,9 @@ def test_racing_hands_never_give_a_job_twice(store: JobStore, new_batch: Callabl
         assert indices == list(range(total))
 
 
-def test_a_shard_has_one_worker(store: JobStore, new_batch: Callable[..., str]) -> None:
+def test_a_shard_has_one_worker(
+    store: JobStore, new_batch: Callable[..., str], redis_client: "redis.Redis[bytes]"
+) -> None:
     new_batch()
     assert hand_out(store) == "b.0-2"
     taken = store.shards.take("b.0-2", "w1/a", alive_s=60)
@@ -100,12 +103,14 @@ def test_a_shard_has_one_worker(store: JobStore, new_batch: Callable[..., str]) 
     assert store.shards.take("b.0-2", "w2/b", alive_s=60) is None
     assert not store.shards.renew("b.0-2", "w2/b", alive_s=60)
     assert store.shards.release("b.0-2", "w2/b", due_s=60) == 0
-    assert store.shards.outstanding(*LANE) == (0, 1)
+    assert outstanding(redis_client, *LANE) == (0, 1)
     assert store.shards.renew("b.0-2", "w1/a", alive_s=60)
     assert store.shards.take("nowhere.0-2", "w2/b", alive_s=60) is None
 
 
-def test_a_released_shard_waits_with_its_jobs_queued(store: JobStore, new_batch: Callable[..., str]) -> None:
+def test_a_released_shard_waits_with_its_jobs_queued(
+    store: JobStore, new_batch: Callable[..., str], redis_client: "redis.Redis[bytes]"
+) -> None:
     new_batch()
     hand_out(store, jobs=4)
     store.shards.take("b.0-4", "w1/a", alive_s=60)
@@ -113,7 +118,7 @@ def test_a_released_shard_waits_with_its_jobs_queued(store: JobStore, new_batch:
     store.finish_job("b", 0, JobState.SUCCEEDED)
     assert store.shards.release("b.0-4", "w1/a", due_s=60) == 3
     assert store.status("b").counts == Counts(queued=9, succeeded=1)
-    assert store.shards.outstanding(*LANE) == (1, 0)
+    assert outstanding(redis_client, *LANE) == (1, 0)
     again = store.shards.take("b.0-4", "w2/b", alive_s=60)
     assert again is not None
     assert again.attempts == 0
@@ -128,7 +133,7 @@ def test_a_finished_shard_is_gone(
     for index in (0, 1):
         store.finish_job("b", index, JobState.SUCCEEDED)
     assert store.shards.release("b.0-2", "w1/a", due_s=60) == 0
-    assert store.shards.outstanding(*LANE) == (0, 0)
+    assert outstanding(redis_client, *LANE) == (0, 0)
     assert not redis_client.exists(shard_key("b.0-2"))
 
 
@@ -249,7 +254,12 @@ def test_a_shard_that_is_due_is_sent_again_if_the_queue_lacks_a_message(
 
 @pytest.mark.parametrize("total", [1, 2, 16])
 def test_a_poison_job_fails_alone(
-    store: JobStore, new_batch: Callable[..., str], outbox: Outbox, quick: Settings, total: int
+    store: JobStore,
+    new_batch: Callable[..., str],
+    outbox: Outbox,
+    quick: Settings,
+    total: int,
+    redis_client: "redis.Redis[bytes]",
 ) -> None:
     """Every worker that begins the poison dies on it; the others end their jobs."""
     poison = total // 3
@@ -280,11 +290,11 @@ def test_a_poison_job_fails_alone(
     halvings = (total - 1).bit_length()
     alone = settings.max_attempts
     assert deaths == (alone if total == 1 else alone + (halvings - 1) + alone)
-    assert store.shards.outstanding(*LANE) == (0, 0)
+    assert outstanding(redis_client, *LANE) == (0, 0)
 
 
 def test_a_dead_workers_canceled_jobs_are_canceled(
-    store: JobStore, new_batch: Callable[..., str], outbox: Outbox, quick: Settings
+    store: JobStore, new_batch: Callable[..., str], outbox: Outbox, quick: Settings, redis_client: "redis.Redis[bytes]"
 ) -> None:
     new_batch(total=6)
     hand_out(store, jobs=4)
@@ -296,7 +306,7 @@ def test_a_dead_workers_canceled_jobs_are_canceled(
     assert outbox.ids() == []
     status = store.status("b")
     assert (status.state, status.counts) == (BatchState.CANCELED, Counts(canceled=6))
-    assert store.shards.outstanding(*LANE) == (0, 0)
+    assert outstanding(redis_client, *LANE) == (0, 0)
 
 
 def test_shards_aim_at_a_length_in_seconds(settings: Settings, store: JobStore) -> None:
@@ -332,3 +342,22 @@ def test_all_is_there_after_redis_was_killed(
     assert sorted(sent) == ["b.0-4", "b.4-8"]
     assert hand_out(store, jobs=4) == "b.8-10"
     client.close()
+
+
+def test_a_worker_that_stops_gives_its_shards_back(
+    store: JobStore, new_batch: Callable[..., str], outbox: Outbox, quick: Settings, redis_client: "redis.Redis[bytes]"
+) -> None:
+    new_batch(total=8)
+    for token in ("w:1/a", "w:1/b", "w:12/c"):
+        shard = hand_out(store)
+        assert shard is not None
+        store.shards.take(shard, token, alive_s=60)
+    store.start_jobs("b", range(6))
+    assert store.shards.give_back("w:1") == 2
+    assert store.shards.give_back("w:1") == 0
+    assert store.status("b").counts == Counts(queued=6, running=2)
+    assert outstanding(redis_client, *LANE) == (2, 1)
+    assert sorted(expect_sweep(store, outbox, quick)) == ["b.0-2", "b.2-4"]
+    again = store.shards.take("b.0-2", "w:2/x", alive_s=60)
+    assert again is not None
+    assert again.attempts == 0

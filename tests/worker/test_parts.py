@@ -1,9 +1,13 @@
 """The worker's small parts: queue order, loaded models, messages, and what its parent process imports."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,17 +15,19 @@ import redis
 from kombu.utils.scheduling import cycle_by_name
 from PIL import Image
 from pydantic import SecretStr
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 from tests.worker.stubs import CARD
 
 from accentor.errors import InvalidWeightsError, ModelNotReadyError, StateUnavailableError
 from accentor.settings import ModelSource, Settings
 from accentor.spec import ModelCard
-from accentor.state import Shard, celery_producer, queue_name, shard_publisher
+from accentor.state import JobStore, NewBatch, Shard, celery_producer, queue_name, shard_publisher
 from accentor.state.queues import TASK_RUN_SHARD
 from accentor_worker.app import LANE_CYCLE, create_app
 from accentor_worker.models import MAX_LOADED, Models
 from accentor_worker.plan import CHUNK_JOBS, CHUNK_PIXELS, Item, Ready, chunks
+from accentor_worker.presence import Presence
+from accentor_worker.tick import Ticker
 
 SHARD = Shard("b.0-4", "b", 0, 4, "bulk", "a/model:1", 0)
 
@@ -129,3 +135,54 @@ def test_the_parent_process_never_imports_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_tick_outlives_what_nobody_foresaw(settings: Settings, redis_client: "redis.Redis[bytes]") -> None:
+    jobs = JobStore(redis_client)
+    sent: list[str] = []
+
+    def publish(shard: Shard) -> None:
+        sent.append(shard.id)
+        if len(sent) == 1:
+            raise RuntimeError("nobody foresaw this")
+
+    jobs.create_batch(NewBatch("b", "toy", "d" * 64, "bulk", 9, datetime.now(UTC)))
+    ticker = Ticker(jobs, publish, settings.model_copy(update={"tick_s": 0.02}))
+    ticker.start()
+    wait_until(lambda: len(sent) > 1, timeout_s=5, what="a second tick")
+    ticker.stop()
+
+
+def test_a_worker_is_ready_until_it_stops(redis_client: "redis.Redis[bytes]") -> None:
+    jobs, stop = JobStore(redis_client), threading.Event()
+    Presence(jobs, "here:1", stop, ready_s=0.3).begin([CARD])
+    end = time.monotonic() + 0.8
+    while time.monotonic() < end:
+        assert jobs.ready_models() == {CARD.name}
+        time.sleep(0.05)
+    redis_client.flushall()
+    wait_until(lambda: jobs.ready_models() == {CARD.name}, timeout_s=5, what="the next sign of life")
+    stop.set()
+    wait_until(lambda: not jobs.ready_models(), timeout_s=5, what="the last sign of life to be over")
+
+
+def test_the_stop_signal_is_heard_before_torch_is_imported() -> None:
+    program = (
+        "import signal, sys\n"
+        "sys.modules['torch'] = None\n"
+        "from accentor.settings import Settings\n"
+        "from accentor_worker.child import STOP_SIGNAL, build_services\n"
+        "try:\n"
+        "    build_services(Settings())\n"
+        "except ImportError:\n"
+        "    sys.exit(callable(signal.getsignal(STOP_SIGNAL)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 1
+
+
+def test_wrong_settings_are_said_in_one_line() -> None:
+    environment = {**os.environ, "ACCENTOR_LEASE_S": "-1"}
+    command = [sys.executable, "-m", "accentor_worker"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "ACCENTOR_LEASE_S" in done.stderr

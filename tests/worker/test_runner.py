@@ -3,9 +3,13 @@
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+import redis
+from PIL import Image
 from tests.servers import wait_until
+from tests.shards import outstanding
 from tests.worker.stubs import (
     ARTEFACTS,
     CARD,
@@ -36,8 +40,9 @@ from accentor.spec import (
     Result,
     sha256_hex,
 )
-from accentor.state import sweep
+from accentor.state import NewBatch, Shard, sweep
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
+from accentor_worker.plan import Images
 from accentor_worker.runner import run_shard
 from accentor_worker.services import Services
 
@@ -59,7 +64,9 @@ def failure(services: Services, index: int, batch: str = "b") -> Failure:
     return found
 
 
-def test_a_batch_is_run_and_stored(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+def test_a_batch_is_run_and_stored(
+    services: Services, outbox: Outbox, engine: StubEngine, redis_client: "redis.Redis[bytes]"
+) -> None:
     spec = logits(services, 20)
     submit(services, spec)
     assert outbox.ids == ["b.0-8", "b.8-16", "b.16-20"]
@@ -73,7 +80,7 @@ def test_a_batch_is_run_and_stored(services: Services, outbox: Outbox, engine: S
     assert (result.key, result.spec, result.after) == (key, job, 7.0)
     for name, data in ARTEFACTS.items():
         assert services.objects.get(artefact_key(key, name)) == data
-    assert services.jobs.shards.outstanding("bulk", MODEL) == (0, 0)
+    assert outstanding(redis_client, "bulk", MODEL) == (0, 0)
     assert services.jobs.shards.speed("bulk", MODEL) is not None
 
 
@@ -223,7 +230,9 @@ def test_progress_is_reported_a_few_times_a_second(services: Services, outbox: O
     assert services.jobs.progress("b", 0) is None
 
 
-def test_cancel_takes_effect_in_the_middle(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+def test_cancel_takes_effect_in_the_middle(
+    services: Services, outbox: Outbox, engine: StubEngine, redis_client: "redis.Redis[bytes]"
+) -> None:
     def during(unit: int, step: int) -> None:
         if (unit, step) == (2, 1):
             services.jobs.request_cancel("b")
@@ -235,7 +244,7 @@ def test_cancel_takes_effect_in_the_middle(services: Services, outbox: Outbox, e
     status = services.jobs.status("b")
     assert (status.state, status.counts) == (BatchState.CANCELED, Counts(succeeded=2, canceled=18))
     assert engine.computed == [0, 1]
-    assert services.jobs.shards.outstanding("bulk", MODEL) == (0, 0)
+    assert outstanding(redis_client, "bulk", MODEL) == (0, 0)
 
 
 def test_a_worker_that_stops_puts_its_jobs_back(services: Services, outbox: Outbox, engine: StubEngine) -> None:
@@ -306,7 +315,9 @@ def test_a_model_that_cannot_be_loaded_here_is_left_to_others(
     assert outbox.ids == [shard]
 
 
-def test_a_worker_that_lost_its_shard_lets_go(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+def test_a_worker_that_lost_its_shard_lets_go(
+    services: Services, outbox: Outbox, engine: StubEngine, redis_client: "redis.Redis[bytes]"
+) -> None:
     """Another worker was given the shard meanwhile: this one stops, and touches nothing any more."""
 
     def during(unit: int, step: int) -> None:
@@ -322,7 +333,7 @@ def test_a_worker_that_lost_its_shard_lets_go(services: Services, outbox: Outbox
     run_shard(services, shard)
     assert engine.computed == [0]
     assert services.jobs.status("b").counts == Counts(queued=3, succeeded=1)
-    assert services.jobs.shards.outstanding("bulk", MODEL) == (0, 1)
+    assert outstanding(redis_client, "bulk", MODEL) == (0, 1)
 
 
 def test_a_long_job_keeps_its_lease(services: Services, outbox: Outbox, engine: StubEngine) -> None:
@@ -354,6 +365,50 @@ def test_a_job_over_the_time_of_a_shard_fails(services: Services, outbox: Outbox
     run_all(hasty, outbox)
     assert failure(services, 0).code == "time-limit"
     assert services.jobs.status("b").counts == Counts(succeeded=2, failed=1)
+
+
+def test_jobs_that_never_reach_a_step_in_time_fail_one_by_one(
+    services: Services, outbox: Outbox, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = replace(services, settings=services.settings.model_copy(update={"task_soft_limit_s": 0.1}))
+    get = Images.get
+
+    def slow(images: Images, sha256: str) -> Image.Image:
+        time.sleep(0.12)
+        return get(images, sha256)
+
+    monkeypatch.setattr(Images, "get", slow)
+    submit(hasty, logits(services, 3))
+    run_all(hasty, outbox)
+    assert [failure(services, index).code for index in range(3)] == ["time-limit"] * 3
+    assert engine.calls == []
+
+
+def test_a_broker_that_fails_in_an_unforeseen_way_stops_no_shard(
+    services: Services, outbox: Outbox, engine: StubEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(shard: Shard) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    submit(services, logits(services, 2))
+    (shard,) = outbox.ids
+    submit(services, logits(services, 1), "later")
+    services.jobs.shards.take("later.0-1", "x", alive_s=60)
+    services.jobs.create_batch(NewBatch("more", MODEL, CARD.digest, "bulk", 1, datetime.now(UTC)))
+    run_shard(replace(services, publish=broken), shard)
+    assert services.jobs.status("b").counts == Counts(succeeded=2)
+    assert "nobody foresaw this" in caplog.text
+
+
+def test_a_result_does_not_say_who_asked_first(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    job = BatchJob(feature=Logit(unit=1), image=upload(services.objects, png()), custom_id="mine")
+    spec = BatchSpec(model=MODEL, jobs=(job,), recipe=RECIPE, metadata={"who": "me"})
+    submit(services, spec)
+    run_all(services, outbox)
+    (wanted,) = spec.expand(CARD)
+    assert wanted.custom_id == "mine"
+    stored = Result.model_validate_json(services.objects.get(result_key(wanted.key(CARD))))
+    assert stored.spec == wanted.model_copy(update={"custom_id": None, "metadata": {}})
 
 
 def test_a_job_canceled_alone_is_not_computed(services: Services, outbox: Outbox, engine: StubEngine) -> None:

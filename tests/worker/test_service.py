@@ -14,13 +14,15 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 from tests.servers import RedisServer, wait_until
-from tests.worker.stubs import png, upload
+from tests.shards import outstanding
+from tests.worker.stubs import CARD, png, upload
 
 from accentor.settings import Settings
 from accentor.spec import BatchSpec, Counts, Logit, Recipe, canonical_json
 from accentor.state import JobStore, NewBatch, celery_producer, connect, dispatch, shard_publisher
 from accentor.storage import ObjectStore, open_store
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
+from accentor_worker.child import machine
 
 pytestmark = pytest.mark.service
 
@@ -73,7 +75,7 @@ class Service:
         self.objects.ensure_bucket()
 
     def submit(self, recipe: Recipe = RECIPE, jobs: int = JOBS) -> BatchSpec:
-        wait_until(lambda: bool(self.jobs.models()), timeout_s=END_S, what="the worker to announce its model")
+        wait_until(lambda: MODEL in self.jobs.ready_models(), timeout_s=END_S, what="the worker to announce its model")
         image = upload(self.objects, png())
         features = tuple(Logit(unit=unit) for unit in range(jobs))
         spec = BatchSpec(model=MODEL, features=features, images=(image,), recipe=recipe)
@@ -100,7 +102,7 @@ class Service:
             key = job.key(card)
             assert self.objects.exists(result_key(key))
             assert self.objects.exists(artefact_key(key, "accentuated.png"))
-        wait_until(lambda: self.jobs.shards.outstanding("bulk", MODEL) == (0, 0), what="the shards to be gone")
+        wait_until(lambda: outstanding(self.client, "bulk", MODEL) == (0, 0), what="the shards to be gone")
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ def test_a_worker_stopped_and_one_killed_lose_nothing(service: Service, make_wor
     assert first.stop(signal.SIGINT) == 0
     stopped = service.counts()
     assert (stopped.running, stopped.failed, stopped.canceled) == (0, 0, 0)
-    assert service.jobs.shards.outstanding("bulk", MODEL)[1] == 0
+    assert outstanding(service.client, "bulk", MODEL)[1] == 0
     second = make_worker()
     service.wait_for(stopped.succeeded + 1)
     assert second.stop(signal.SIGKILL) == -signal.SIGKILL
@@ -169,7 +171,9 @@ def test_a_step_that_takes_too_long_does_not_hold_up_the_stop(
     service.submit(Recipe(steps=1_000, crops=256, size=2_048))
     wait_until(lambda: service.counts().running > 0, timeout_s=END_S, what="a job to run")
     assert worker.stop() == 0
-    assert service.counts().failed == 0
+    assert (service.counts().running, service.counts().failed) == (0, 0)
+    shards = [service.jobs.shards.take(name, "test/x", alive_s=60) for name in ("b.0-4", "b.4-8")]
+    assert [shard and shard.attempts for shard in shards] == [0, 0]
 
 
 def test_a_worker_that_cannot_load_its_model_says_so_and_ends(make_worker: Callable[..., Worker]) -> None:
@@ -182,3 +186,16 @@ def test_a_worker_that_cannot_load_its_model_says_so_and_ends(make_worker: Calla
 def first_picture(service: Service, spec: BatchSpec) -> str:
     card = service.jobs.model(MODEL)
     return artefact_key(spec.expand(card)[0].key(card), "accentuated.png")
+
+
+def test_a_worker_is_ready_only_when_it_has_loaded(service: Service, make_worker: Callable[..., Worker]) -> None:
+    """What a worker of this machine that was killed said of its model is taken back before another one loads."""
+    stale = CARD.model_copy(update={"name": MODEL})
+    service.jobs.announce_model(stale, f"{machine()}1", ready_s=600)
+    service.jobs.announce_model(stale.model_copy(update={"name": "theirs"}), "elsewhere:1", ready_s=600)
+    worker = make_worker()
+    wait_until(lambda: service.jobs.ready_models() == {"theirs"}, timeout_s=END_S, what="the card to be taken back")
+    wait_until(lambda: MODEL in service.jobs.ready_models(), timeout_s=END_S, what="the worker")
+    assert service.jobs.model(MODEL).digest != stale.digest
+    assert worker.stop() == 0
+    assert service.jobs.ready_models() == {"theirs"}

@@ -16,11 +16,11 @@ from accentor.errors import ServiceError
 from accentor.settings import Settings
 from accentor.state import JobStore, celery_producer, connect, shard_publisher
 from accentor_worker.app import create_app
-from accentor_worker.child import FAILED_SIGNAL, STOP_SIGNAL, owner_of
+from accentor_worker.child import FAILED_SIGNAL, STOP_SIGNAL, machine, owner_of
 from accentor_worker.tick import Ticker
 
 DRAIN_LIMIT_S = 6.0
-"""Seconds between the request to stop and the end of a child that does not obey; its shard is found by the sweep."""
+"""Seconds between the request to stop and the end of a child that does not obey; its shard is put back."""
 
 EXIT_FAILED = 1
 
@@ -31,10 +31,12 @@ def run(settings: Settings, *, loglevel: str = "INFO") -> int:
     """Run a worker in this process until it is told to stop by SIGTERM or SIGINT; return its exit status."""
     jobs = JobStore(connect(settings))
     ticker = Ticker(jobs, shard_publisher(celery_producer(settings)), settings)
-    parent = _Parent(jobs, ticker)
+    owner = owner_of(os.getpid())
+    parent = _Parent(jobs, ticker, owner)
     parent.connect()
+    parent.clear()
     worker = create_app(settings).Worker(
-        hostname=f"accentor@{owner_of(os.getpid())}",
+        hostname=f"accentor@{owner}",
         loglevel=loglevel,
         quiet=True,
         without_gossip=True,
@@ -43,17 +45,19 @@ def run(settings: Settings, *, loglevel: str = "INFO") -> int:
     )
     worker.start()
     ticker.stop()
+    parent.leave()
     return parent.exit_status(worker.exitcode)
 
 
 class _Parent:
     """What the parent process does at the events of Celery."""
 
-    def __init__(self, jobs: JobStore, ticker: Ticker) -> None:
+    def __init__(self, jobs: JobStore, ticker: Ticker, owner: str) -> None:
         self._failed = False
         self._stopping = False
         self._jobs = jobs
         self._ticker = ticker
+        self._owner = owner
 
     def connect(self) -> None:
         """Listen to Celery, and to a child that cannot work."""
@@ -61,6 +65,21 @@ class _Parent:
         signals.worker_shutting_down.connect(self._on_stop, weak=False)
         signals.task_failure.connect(self._on_failure, weak=False)
         signal.signal(FAILED_SIGNAL, self._on_failed_child)
+
+    def clear(self) -> None:
+        """Take back what workers of this machine that were killed said of their models."""
+        try:
+            self._jobs.retract_models(machine())
+        except ServiceError as error:
+            logger.warning("what a killed worker announced lasts a few seconds more: %s", error)
+
+    def leave(self) -> None:
+        """Take back what was said of the models, and put back the shard of a child that had to be killed."""
+        try:
+            self._jobs.retract_models(f"{self._owner} ")
+            self._jobs.shards.give_back(self._owner)
+        except ServiceError as error:
+            logger.warning("this worker's models and shards are left to their time limits: %s", error)
 
     def exit_status(self, celerys: int | None) -> int:
         """Return 0 after a stop that was asked for, by whichever signal, and 1 if the child could not work."""
@@ -81,10 +100,10 @@ class _Parent:
 
     def _on_failure(self, exception: BaseException, kwargs: dict[str, Any], **_: Any) -> None:
         """Take the shard from a child that died: it need not wait for the end of its lease."""
-        if not isinstance(exception, WorkerLostError | TimeLimitExceeded):
+        if self._stopping or not isinstance(exception, WorkerLostError | TimeLimitExceeded):
             return
         try:
-            self._jobs.shards.mark_dead(kwargs["shard"], owner_of(os.getpid()))
+            self._jobs.shards.mark_dead(kwargs["shard"], self._owner)
         except ServiceError as error:
             logger.warning("shard %s is left to its lease: %s", kwargs["shard"], error)
 

@@ -70,6 +70,8 @@ def _hand_out(services: Services) -> None:
         dispatch(services.jobs, services.publish, services.settings)
     except ServiceError as error:
         logger.warning("nothing is handed out now: %s", error)
+    except Exception:
+        logger.exception("nothing is handed out now")
 
 
 class _ShardRun:
@@ -93,7 +95,7 @@ class _ShardRun:
                     self._accentuate(recipe, self._started(chunk))
         except Left as left:
             if left.reason is Reason.LATE and not self._ended:
-                self._give_up()
+                self._give_up(todo)
             raise
         for twin, first in twins:
             self._end_twin(twin, first)
@@ -208,7 +210,8 @@ class _ShardRun:
         for name, data in ending.files().items():
             content_type = mimetypes.guess_type(name)[0] or FALLBACK_TYPE
             self._objects.put(artefact_key(item.key, name), data, content_type=content_type)
-        result = ending.to_result(item.spec, item.key).model_dump_json().encode()
+        anonymous = item.spec.model_copy(update={"custom_id": None, "metadata": {}})
+        result = ending.to_result(anonymous, item.key).model_dump_json().encode()
         self._objects.put(result_key(item.key), result, content_type="application/json")
         self._jobs.finish_job(self._shard.batch, item.index, JobState.SUCCEEDED)
         self._ended += 1
@@ -220,9 +223,11 @@ class _ShardRun:
         elif failure := self._jobs.failure(self._shard.batch, first.index):
             self._jobs.finish_job(self._shard.batch, twin.index, JobState.FAILED, failure=failure)
 
-    def _give_up(self) -> None:
+    def _give_up(self, todo: Sequence[Item]) -> None:
+        """Fail what took all the time, the first job if no step was done: the next run has less to do."""
         limit = self._services.settings.task_soft_limit_s
-        self._fail_all(self._watch.in_hand, TimeLimitError(f"not done after {limit} s, the limit for a shard"))
+        slow = self._watch.in_hand or [item.index for item in todo[:1]]
+        self._fail_all(slow, TimeLimitError(f"not done after {limit} s, the limit for a shard"))
 
     def _fail_all(self, indices: Sequence[int], error: AccentorError) -> None:
         for index in indices:

@@ -40,6 +40,8 @@ class Ticker:
             if not self._down:
                 logger.warning("looking after the queues has to wait: %s", error)
             self._down = True
+        except Exception:
+            logger.exception("looking after the queues failed")
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.tick_s):

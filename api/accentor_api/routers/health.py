@@ -40,8 +40,8 @@ def metrics(request: Request) -> Response:
 
 
 def _check_models(services: Services) -> None:
-    if not services.jobs.models():
-        raise ModelNotReadyError("no worker has announced a model yet")
+    if not services.jobs.ready_models():
+        raise ModelNotReadyError("no worker is there that has loaded its models")
 
 
 def _fault(check: Callable[[], None]) -> str | None:

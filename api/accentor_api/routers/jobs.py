@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Response
 from starlette.concurrency import run_in_threadpool
 
+from accentor.errors import IllegalTransitionError
 from accentor.spec import JobSpec, JobState, JobStatus
 from accentor_api.bodies import require_json
 from accentor_api.events import event_response, wait_for_end
@@ -59,9 +60,12 @@ def cancel_job(job_id: str, services: WithServices) -> JobStatus:
     batch, index = open_job(services, job_id)
     if batch.status.total == 1:
         services.jobs.request_cancel(batch.id)
-    else:
-        services.jobs.finish_job(batch.id, index, JobState.CANCELED)
-    return job_status(batch, index)
+        return job_status(batch, index)
+    changed = services.jobs.finish_job(batch.id, index, JobState.CANCELED)
+    job = job_status(batch, index)
+    if not changed and job.state is not JobState.CANCELED:
+        raise IllegalTransitionError(f"job {job_id} has ended: it is {job.state} and cannot be canceled")
+    return job
 
 
 def _submit(services: Services, spec: JobSpec) -> OpenBatch:

@@ -12,9 +12,10 @@ router = APIRouter(prefix="/v1", tags=["models"])
 
 @router.get("/models")
 def list_models(services: WithServices) -> ModelList:
-    """List the models that workers have announced."""
+    """List the models that workers have announced, and which of them a worker has ready now."""
     cards = sorted(services.jobs.models(), key=lambda card: card.name)
-    return ModelList(data=[ModelSummary.of(card) for card in cards])
+    ready = services.jobs.ready_models()
+    return ModelList(data=[ModelSummary.of(card, ready=card.name in ready) for card in cards])
 
 
 @router.get("/models/{name:path}/layers")

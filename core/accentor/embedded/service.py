@@ -16,11 +16,13 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import httpx
+from pydantic import SecretStr
 
 from accentor.embedded.process import Child
 from accentor.embedded.redis_server import find_redis_server, write_configuration
 from accentor.errors import IllegalTransitionError, InvalidRequestError, ServiceError
 from accentor.settings import read_settings
+from accentor.state import JobStore, connect
 
 LOOPBACK = "127.0.0.1"
 SECRET_BYTES = 32
@@ -115,6 +117,7 @@ class EmbeddedService:
         self._tell("starting Redis")
         self._children["redis"] = self._child("redis", [str(program), str(configuration)], kept=[self._lock_number()])
         self._wait(lambda: _listens(redis_port), "redis", REDIS_LIMIT_S)
+        self._forget_workers()
         self._tell("starting the API and the worker, loading models")
         for name in ("api", "worker"):
             self._start(name)
@@ -149,6 +152,12 @@ class EmbeddedService:
         self.stop()
         if self._failure is not None:
             raise self._failure from error
+
+    def _forget_workers(self) -> None:
+        """No worker of an earlier run is alive: only what this one loads counts as ready."""
+        url = SecretStr(self._environment["ACCENTOR_REDIS_URL"])
+        with connect(read_settings().model_copy(update={"redis_url": url})) as client:
+            JobStore(client).retract_models()
 
     def _watch(self) -> None:
         """Start a dead worker or API anew; what cannot be mended interrupts the caller."""

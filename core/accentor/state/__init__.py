@@ -2,12 +2,13 @@
 
 from accentor.state.client import connect
 from accentor.state.dispatch import dispatch, sweep
-from accentor.state.jobs import JobStore
+from accentor.state.jobs import READY_S, JobStore
 from accentor.state.queues import Publish, celery_producer, queue_name, shard_publisher
 from accentor.state.records import Lost, NewBatch, Shard
 from accentor.state.shards import ShardStore
 
 __all__ = [
+    "READY_S",
     "JobStore",
     "Lost",
     "NewBatch",

@@ -50,6 +50,7 @@ def batch_status(record: Mapping[bytes, bytes], now: datetime) -> BatchStatus:
 
 
 def _rate(counts: Counts, started: datetime | None, until: datetime) -> float | None:
-    ended = counts.succeeded + counts.failed
+    """Return the jobs computed in a second; what was there before says nothing about the rest."""
+    ended = counts.succeeded - counts.cached + counts.failed
     seconds = 0.0 if started is None else (until - started).total_seconds()
     return ended / seconds if ended and seconds > 0 else None

@@ -1,6 +1,6 @@
 """The job store: batches and their jobs in Redis. Every transition is one server-side script."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 import redis
@@ -18,12 +18,14 @@ from accentor.spec import (
 )
 from accentor.state.client import Scripts, guarded
 from accentor.state.decoding import batch_status, text
-from accentor.state.keys import BATCHES, CARDS, LANES, batch_keys, lane_field, ring_key
+from accentor.state.keys import BATCHES, CARDS, LANES, READY, batch_keys, lane_field, ring_key
 from accentor.state.records import NewBatch
 from accentor.state.shards import ShardStore
 
 NEVER_TOUCHED = "\0"
 SCAN_JOBS = 65_536
+READY_S = 15.0
+"""Seconds that a worker counts as living after it said so."""
 
 
 class JobStore:
@@ -44,9 +46,31 @@ class JobStore:
         self._client.ping()
 
     @guarded
-    def announce_model(self, card: ModelCard) -> None:
-        """Make a model known; its card is kept while workers come and go."""
+    def announce_model(self, card: ModelCard, owner: str, *, ready_s: float = READY_S) -> None:
+        """Make a model known that the worker ``owner`` has loaded; its card is kept while workers come and go."""
         self._client.hset(CARDS, card.name, card.model_dump_json())
+        self.keep_ready([card.name], owner, ready_s=ready_s)
+
+    @guarded
+    def keep_ready(self, models: Iterable[str], owner: str, *, ready_s: float = READY_S) -> None:
+        """Say that the worker ``owner`` has these models loaded; that counts for ``ready_s`` seconds."""
+        now = self._now()
+        ends: dict[str | bytes, bytes | float | int | str] = {f"{owner} {name}": now + ready_s for name in models}
+        if ends:
+            self._client.zadd(READY, ends)
+        self._client.zremrangebyscore(READY, "-inf", now)
+
+    @guarded
+    def retract_models(self, owners: str = "") -> None:
+        """Take back what workers whose name begins so, or all, said of their models; the cards stay known."""
+        gone = [entry for entry in self._client.zrange(READY, 0, -1) if text(entry).startswith(owners)]
+        if gone:
+            self._client.zrem(READY, *gone)
+
+    @guarded
+    def ready_models(self) -> set[str]:
+        """Return the names of the models that a living worker has loaded."""
+        return {text(entry).partition(" ")[2] for entry in self._client.zrangebyscore(READY, self._now(), "+inf")}
 
     @guarded
     def models(self) -> list[ModelCard]:
@@ -190,11 +214,6 @@ class JobStore:
         return [int(index) for index in self._run("start_jobs", batch_keys(batch_id)[:1], batch_id, *indices)]
 
     @guarded
-    def requeue_jobs(self, batch_id: str, indices: Sequence[int]) -> int:
-        """Turn running jobs back into queued (canceled, if that was asked for) ones; return how many there were."""
-        return int(self._run("requeue_jobs", batch_keys(batch_id)[:1], batch_id, *indices))
-
-    @guarded
     def finish_job(
         self, batch_id: str, index: int, state: JobState, *, cached: bool = False, failure: Failure | None = None
     ) -> bool:
@@ -219,6 +238,10 @@ class JobStore:
         reason = "" if failure is None else failure.model_dump_json()
         keys = batch_keys(batch_id)[:1]
         return bool(self._run("finish_job", keys, batch_id, index, state_code(state), int(cached), reason))
+
+    def _now(self) -> float:
+        seconds, microseconds = self._client.time()
+        return float(seconds) + float(microseconds) / 1e6
 
     def _record(self, batch_id: str) -> dict[bytes, bytes]:
         record = self._client.hgetall(batch_keys(batch_id)[0])

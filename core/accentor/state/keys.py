@@ -4,6 +4,7 @@ from accentor.spec import Lane
 
 PREFIX = "accentor:"
 CARDS = f"{PREFIX}cards"
+READY = f"{PREFIX}ready"
 BATCHES = f"{PREFIX}batches"
 LANES = f"{PREFIX}lanes"
 SPEEDS = f"{PREFIX}speeds"

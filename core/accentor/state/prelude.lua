@@ -48,7 +48,7 @@ local function settle(batch)
   local field = redis.call('HMGET', batch.record, 'state', 'queued', 'running', 'succeeded', 'failed')
   if BATCH_ENDED[field[1]] or tonumber(field[2]) + tonumber(field[3]) > 0 then return end
   local state = 'partially_failed'
-  if field[1] == 'canceling' then state = 'canceled'
+  if field[1] == 'canceling' or tonumber(field[4]) + tonumber(field[5]) == 0 then state = 'canceled'
   elseif tonumber(field[5]) == 0 then state = 'succeeded'
   elseif tonumber(field[4]) == 0 then state = 'failed' end
   redis.call('HSET', batch.record, 'state', state, 'finished_at', stamp(now()))
@@ -96,6 +96,11 @@ local function read_shard(id)
     sent_at = tonumber(field[10]), due_at = tonumber(field[11]),
     waiting = PREFIX .. 'waiting:' .. place, running = PREFIX .. 'running:' .. place,
   }
+end
+
+-- Whether a worker's token is one of this owner's.
+local function is_of(token, owner)
+  return string.sub(token, 1, #owner + 1) == owner .. '/'
 end
 
 -- Its message is about to be sent; after `due` seconds without a worker it is sent again.

@@ -75,6 +75,18 @@ class ShardStore:
         return bool(self._run("mark_dead", [shard_key(shard_id)], shard_id, owner))
 
     @guarded
+    def give_back(self, owner: str) -> int:
+        """Put back every shard of an owner that was told to stop, due at once and with no attempt more.
+
+        Returns
+        -------
+        int
+            How many there were.
+        """
+        keys = [running_key(lane, model) for lane, model in self.lanes()]
+        return int(self._run("give_back", keys, owner)) if keys else 0
+
+    @guarded
     def find_lost(self, lane: Lane, model: str, *, lease_s: float, due_s: float) -> list[tuple[Shard, Lost]]:
         """Return the shards that must be sent again, each to one caller alone.
 
@@ -91,12 +103,6 @@ class ShardStore:
         numbers = [number for jobs, attempts in parts for number in (jobs.start, jobs.stop, attempts)]
         reply = self._run("split_shard", [shard_key(shard.id)], shard.id, due_s, *numbers)
         return [shard_of(line) for line in reply]
-
-    @guarded
-    def outstanding(self, lane: Lane, model: str) -> tuple[int, int]:
-        """Return how many shards of a lane wait, and how many run."""
-        waiting = self._client.scard(waiting_key(lane, model))
-        return int(waiting), int(self._client.scard(running_key(lane, model)))
 
     @guarded
     def note_speed(self, lane: Lane, model: str, seconds_per_job: float) -> None:

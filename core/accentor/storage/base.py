@@ -47,16 +47,8 @@ class ObjectStore(ABC):
         """Return the keys that begin with the prefix, in order."""
 
     @abstractmethod
-    def url(self, key: str, *, expires_s: int, filename: str | None = None) -> str | None:
-        """Return a link that the store itself serves, or none if it serves no links.
-
-        Parameters
-        ----------
-        expires_s
-            Seconds that the link stays valid.
-        filename
-            The name that a browser saves the object under.
-        """
+    def url(self, key: str, *, expires_s: int) -> str | None:
+        """Return a link that the store itself serves for ``expires_s`` seconds, or none if it serves no links."""
 
     @abstractmethod
     def check(self) -> None:

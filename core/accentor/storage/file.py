@@ -2,14 +2,19 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accentor.errors import NotFoundError, StorageUnavailableError
 from accentor.storage.base import DEFAULT_CONTENT_TYPE, ObjectStore, check_key
 
-TEMPORARY_PREFIX = ".writing-"
+TEMPORARY = ".writing"
+"""Folder of the store that objects are written in before they get their names."""
+
+ABANDONED_S = 3_600.0
+"""Seconds after which what lies there was left by a process that was killed."""
 
 
 class FileStore(ObjectStore):
@@ -17,13 +22,16 @@ class FileStore(ObjectStore):
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._temporary = root / TEMPORARY
+        self._remove_abandoned()
 
     def put(self, key: str, data: bytes, *, content_type: str = DEFAULT_CONTENT_TYPE) -> None:  # noqa: ARG002
         """Write to a temporary file, flush it to the disk and give it its name."""
         path = self._path(key)
         with self._errors(key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+            self._temporary.mkdir(exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self._temporary)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
@@ -63,9 +71,9 @@ class FileStore(ObjectStore):
         start = self._path(folder) if folder else self._root
         with self._errors(prefix):
             found = [self._key(path) for path in start.rglob("*") if path.is_file()]
-        yield from sorted(key for key in found if key.startswith(prefix) and TEMPORARY_PREFIX not in key)
+        yield from sorted(key for key in found if key.startswith(prefix) and not key.startswith(f"{TEMPORARY}/"))
 
-    def url(self, key: str, *, expires_s: int, filename: str | None = None) -> str | None:  # noqa: ARG002
+    def url(self, key: str, *, expires_s: int) -> str | None:  # noqa: ARG002
         """Return none: a folder serves no links, the API signs its own."""
         return None
 
@@ -80,6 +88,13 @@ class FileStore(ObjectStore):
         """Create the folder."""
         with self._errors("."):
             self._root.mkdir(parents=True, exist_ok=True)
+
+    def _remove_abandoned(self) -> None:
+        """Remove what killed processes were writing; whatever cannot be removed now is left to the next time."""
+        with suppress(OSError):
+            for path in self._temporary.iterdir():
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

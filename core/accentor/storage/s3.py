@@ -86,11 +86,9 @@ class S3Store(ObjectStore):
                 for found in page.get("Contents", []):
                     yield found["Key"].removeprefix(self._prefix)
 
-    def url(self, key: str, *, expires_s: int, filename: str | None = None) -> str | None:
+    def url(self, key: str, *, expires_s: int) -> str | None:
         """Presign a link to the object."""
         wanted = {"Bucket": self._bucket, "Key": self._name(key)}
-        if filename is not None:
-            wanted["ResponseContentDisposition"] = f'attachment; filename="{check_key(filename)}"'
         with self._errors(key):
             return self._public.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires_s)
 
