@@ -3,7 +3,7 @@
 Scenes are rendered and crops of them shown with noise. In the second part of the reference's training each crop is
 first moved a little against the network (one step of gradient, the Fast Gradient Method of arXiv 1412.6572, in the L2
 norm), which makes the gradients of the finished network look like the features they stand for (arXiv 1805.12152). On
-a free machine with two cores both networks take about a quarter of an hour.
+two free cores both take 13 minutes.
 """
 
 import argparse
