@@ -37,7 +37,9 @@ def up(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     log = stderr()
     with EmbeddedService(data, port=port, models=models, on_state=lambda text: log.print(text, style="dim")) as service:
-        stdout().print(f"Accentor is up at [bold]{service.url}[/bold]   data in {service.data}   Ctrl-C stops it")
+        stdout().print(
+            f"Accentor is up at [bold]{service.url}[/bold]   data in {service.data}   Ctrl-C stops it", soft_wrap=True
+        )
         sys.stdout.flush()
         if browser:
             webbrowser.open(service.url)
