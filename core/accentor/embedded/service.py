@@ -103,7 +103,7 @@ class EmbeddedService:
         return f"http://{LOOPBACK}:{self._port}"
 
     def start(self) -> None:
-        """Start Redis, the worker and the API, and wait until pictures can be made."""
+        """Start Redis, the worker and the API, wait until pictures can be made, and look after the processes."""
         for folder in (self.data, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         self._take_folder()

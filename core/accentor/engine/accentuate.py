@@ -205,7 +205,7 @@ def accentuate_pairs(
     micro_batch
         Pairs optimised at once; none: found by the engine. Results do not depend on it.
     on_step
-        Called a few times a second; what it raises ends the call.
+        Called a few times a second, and after the last step; what it raises ends the call.
 
     Yields
     ------

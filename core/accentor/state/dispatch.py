@@ -2,13 +2,12 @@
 
 import logging
 
+from accentor.errors import WorkerLostError
 from accentor.settings import Settings
 from accentor.spec import Failure, JobState, Lane
 from accentor.state.jobs import JobStore
 from accentor.state.queues import Publish
 from accentor.state.records import Lost, Shard
-
-WORKER_LOST = "worker-lost"
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def _isolate(store: JobStore, publish: Publish, settings: Settings, shard: Shard
         return
     for index in left:
         detail = f"its worker died {shard.attempts} times on it"
-        failure = Failure(code=WORKER_LOST, detail=detail, attempts=shard.attempts)
+        failure = Failure(code=WorkerLostError.code, detail=detail, attempts=shard.attempts)
         store.finish_job(shard.batch, index, JobState.FAILED, failure=failure)
     store.shards.release(shard.id, due_s=settings.republish_s)
 

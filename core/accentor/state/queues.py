@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from accentor.errors import StateUnavailableError
 from accentor.settings import Settings
 from accentor.spec import Lane
+from accentor.state.client import HEALTH_CHECK_S
 from accentor.state.records import Shard
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ TASK_RUN_SHARD = "accentor.run_shard"
 LANES: tuple[Lane, ...] = get_args(Lane)
 """Most urgent first."""
 
-HEALTH_CHECK_S = 15
 SEND_RETRIES = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1.0}
 
 Publish = Callable[[Shard], None]
