@@ -18,6 +18,7 @@ def card() -> ModelCard:
         layers=(
             LayerInfo(name="stem", type="Conv2d", shape=(6, 28, 20)),
             LayerInfo(name="blocks.1", type="Block", shape=(49, 12)),
+            LayerInfo(name="vit", type="Block", shape=(197, 12)),
             LayerInfo(name="head", type="Linear", shape=(5,)),
         ),
     )

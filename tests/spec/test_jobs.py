@@ -28,22 +28,34 @@ def batch(**fields):
 def test_key_is_pinned(card):
     """A change here orphans every stored result: raise ENGINE_VERSION on purpose or mend the code."""
     recipe = {
-        "parameterization": "phase",
+        "parameterization": "pixel",
+        "start": "seed",
         "decay": 0.5,
         "steps": 61,
         "learning_rate": 0.1,
+        "schedule": "cosine",
         "crops": 8,
+        "augmentation": "jitter",
         "crop_size": [0.1, 0.9],
         "noise_std": 0.01,
         "noise_range": 0.0,
+        "noise_at": "input",
         "regularization": 1,
+        "regularizer": "cosine",
+        "ball": 0.25,
+        "stop_at": None,
+        "strengths": [1, 0.5, -1],
+        "redirected_relu": True,
+        "precision": "float32",
         "snapshots": 3,
         "opacity_percentile": 90.0,
         "opacity_blur": 1e-05,
+        "opacity_every": 2,
+        "opacity_feature": "logit:ash",
     }
     assert set(Recipe.model_fields) == {*recipe, "size", "regularization_layer"}
     assert job(feature="2*channel:stem:3 - logit:ash", seed=7, recipe=recipe).key(card) == (
-        "a1a79c0720f510c6f331a531f7dd008e43740f23073bc3dfc0a26e934bf666b6"
+        "96f469e5c6a36d99532bea6f85ab4994441a444b094a2e2ac8585bfab41ca5d0"
     )
 
 
@@ -80,22 +92,34 @@ def test_key_differs_for_every_field(card):
         {"image": IMAGES[1]},
         {"seed": 1},
         *(
-            {"recipe": {name: value}}
+            {"recipe": {name: value, **({"regularization": 0} if name == "start" else {})}}
             for name, value in {
                 "parameterization": "pixel",
+                "start": "noise",
                 "decay": 0.5,
                 "steps": 61,
                 "learning_rate": 0.06,
+                "schedule": "linear",
                 "crops": 17,
+                "augmentation": "centered",
                 "crop_size": (0.05, 0.98),
                 "noise_std": 0.03,
                 "noise_range": 0.02,
+                "noise_at": "input",
                 "size": 255,
                 "regularization": 0.4,
+                "regularizer": "l1",
                 "regularization_layer": "head",
+                "ball": 0.1,
+                "stop_at": 3.0,
+                "strengths": (0.5,),
+                "redirected_relu": True,
+                "precision": "float32",
                 "snapshots": 7,
                 "opacity_percentile": 81.0,
                 "opacity_blur": 1.0,
+                "opacity_every": 2,
+                "opacity_feature": "logit:0",
             }.items()
         ),
     ]
@@ -107,7 +131,7 @@ def test_key_differs_for_every_field(card):
 
 def test_key_differs_for_another_engine(card, monkeypatch):
     before = job().key(card)
-    monkeypatch.setattr("accentor.spec.jobs.ENGINE_VERSION", 2)
+    monkeypatch.setattr("accentor.spec.jobs.ENGINE_VERSION", 99)
     assert job().key(card) != before
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from accentor.errors import InvalidFeatureError, UnitOutOfRangeError, UnknownLayerError
-from accentor.spec import Direction, LayerInfo, Recipe, parse_feature
+from accentor.spec import Cosine, Direction, Encoder, Entry, LayerInfo, Recipe, Spatial, parse_feature
 
 
 def test_layer_info():
@@ -30,6 +30,14 @@ def test_canvas_size(card):
         ("channel:blocks.1:11", "channel:blocks.1:11"),
         ("neuron:stem:0", "neuron:stem:0"),
         ("channel:head:4", "channel:head:4"),
+        ("channel:stem:4@27:28,0:20", "channel:stem:4@27:28,0:20"),
+        ("neuron:blocks.1:1", "neuron:blocks.1:1"),
+        ("neuron:vit:5@cls", "neuron:vit:5@cls"),
+        ("neuron:vit:5@13,13", "neuron:vit:5@13,13"),
+        ("cosine:vit:a.npy#1@cls", "cosine:vit:a.npy#1@cls"),
+        ("dictionary:sae#1 + blur:input", "dictionary:sae#1 + blur:input"),
+        ("2*logit:ash * logit:3D glasses", "2*logit:0 * logit:4"),
+        ("logit:ash * logit:ash", "logit:0 * logit:0"),
     ],
 )
 def test_resolve(card, text, resolved):
@@ -47,7 +55,18 @@ def test_resolve(card, text, resolved):
         ("channel:block.1:1", UnknownLayerError, ["'block.1'", "blocks.1"]),
         ("neuron:stem:1@28,0", UnitOutOfRangeError, ["28 rows", "20 columns", "28,0"]),
         ("neuron:stem:1@0,20", UnitOutOfRangeError, ["28 rows", "20 columns", "0,20"]),
-        ("neuron:blocks.1:1", InvalidFeatureError, ["no rows and columns", "channel:blocks.1:1"]),
+        ("neuron:blocks.1:1@7,0", UnitOutOfRangeError, ["7 rows", "7 columns", "7,0"]),
+        ("neuron:blocks.1:1@cls", InvalidFeatureError, ["blocks.1", "no class token", "channel:blocks.1:1"]),
+        ("neuron:stem:1@cls", InvalidFeatureError, ["no class token"]),
+        ("neuron:vit:5@14,0", UnitOutOfRangeError, ["14 rows", "14 columns", "14,0"]),
+        ("channel:stem:1@20:29,0:20", UnitOutOfRangeError, ["28 rows", "20 columns", "20:29,0:20"]),
+        ("channel:stem:1@20:28,0:21", UnitOutOfRangeError, ["28 rows", "20 columns", "20:28,0:21"]),
+        ("channel:head:1@0:1,0:1", InvalidFeatureError, ["no rows and columns", "channel:head:1"]),
+        ("direction:head:a.npy#1@0,0", InvalidFeatureError, ["no rows and columns"]),
+        ("spatial:head:a.npy", InvalidFeatureError, ["no rows and columns"]),
+        ("cosine:stm:a.npy#1", UnknownLayerError, ["stem"]),
+        ("logit:1 * channel:stem:6", UnitOutOfRangeError, ["0 to 5"]),
+        ("logit:1 - logit:1 * logit:twin", InvalidFeatureError, ["[2, 3]"]),
         ("neuron:head:1", InvalidFeatureError, ["no rows and columns"]),
         ("logit:0 - channel:stem:6", UnitOutOfRangeError, ["0 to 5"]),
     ],
@@ -70,6 +89,41 @@ def test_direction_of_the_wrong_length(card):
     assert card.resolve(Direction(layer="blocks.1", vector=(1.0,) * 12)).vector == (1.0,) * 12
     with pytest.raises(InvalidFeatureError, match="11 values, blocks.1 of small has 12"):
         card.resolve(Direction(layer="blocks.1", vector=(1.0,) * 11))
+
+
+@pytest.mark.parametrize("kind", [Direction, Cosine, Encoder])
+def test_vectors_of_the_wrong_length(card, kind):
+    with pytest.raises(
+        InvalidFeatureError, match=f"the {kind.model_fields['kind'].default} has 11 values, .* 12 units"
+    ):
+        card.resolve(kind(layer="blocks.1", vector=(1.0,) * 11) + Entry(dictionary="sae", unit=1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "offset", "part"),
+    [
+        ((5, 28, 20), None, "5 channels, stem of small has 6 units"),
+        ((6, 27, 20), None, "27 rows and 20 columns, stem of small has 28 and 20: give its offset"),
+        ((6, 27, 20), (2, 0), "rows 2:29 and columns 0:20, stem of small has 28 rows and 20 columns"),
+        ((6, 2, 3), (0, 18), "rows 0:2 and columns 18:21"),
+    ],
+)
+def test_maps_that_do_not_fit(card, shape, offset, part):
+    channels, height, width = shape
+    values = [[[1.0] * width] * height] * channels
+    with pytest.raises((InvalidFeatureError, UnitOutOfRangeError), match=part):
+        card.resolve(Spatial(layer="stem", target=values, offset=offset))
+
+
+def test_maps_that_fit(card):
+    for layer, shape, offset in (
+        ("stem", (6, 28, 20), None),
+        ("stem", (6, 2, 3), (26, 17)),
+        ("vit", (12, 14, 14), None),
+    ):
+        channels, height, width = shape
+        feature = Spatial(layer=layer, target=[[[1.0] * width] * height] * channels, offset=offset)
+        assert card.resolve(feature) == feature
 
 
 def test_without_labels_or_logits(card):

@@ -1,8 +1,40 @@
 """The contracts: what can be asked for and what is answered, in pydantic and without torch."""
 
-from accentor.spec.features import Channel, Direction, Feature, Logit, Neuron, Sum, Term, parse_feature
+from accentor.spec.batches import (
+    BatchHeader,
+    BatchJob,
+    BatchLine,
+    BatchSpec,
+    DatasetImages,
+    DictionaryFeatures,
+    LayerFeatures,
+    LinesBatch,
+    TopK,
+)
+from accentor.spec.catalog import EMPTY_CATALOG, Catalog
+from accentor.spec.expansion import Jobs, LineJobs
+from accentor.spec.features import (
+    AnyFeature,
+    Blur,
+    Channel,
+    Cosine,
+    CosinePower,
+    Direction,
+    Encoder,
+    Entry,
+    Feature,
+    Logit,
+    Neuron,
+    Product,
+    Spatial,
+    Sum,
+    TargetMap,
+    Term,
+    Window,
+    parse_feature,
+)
 from accentor.spec.identity import ENGINE_VERSION, Sha256, canonical_json, is_sha256, sha256_hex
-from accentor.spec.jobs import BatchJob, BatchSpec, Jobs, JobSpec, Lane, LayerFeatures
+from accentor.spec.jobs import JobSpec, KeyMaker, Lane
 from accentor.spec.models import LayerInfo, ModelCard
 from accentor.spec.recipe import PRESETS, Recipe, resolve_recipe
 from accentor.spec.states import (
@@ -16,35 +48,55 @@ from accentor.spec.states import (
 from accentor.spec.status import BatchStatus, Counts, Failure, JobStatus, Problem, Progress, Result, Snapshot
 
 __all__ = [
+    "EMPTY_CATALOG",
     "ENGINE_VERSION",
     "PRESETS",
+    "AnyFeature",
+    "BatchHeader",
     "BatchJob",
+    "BatchLine",
     "BatchSpec",
     "BatchState",
     "BatchStatus",
+    "Blur",
+    "Catalog",
     "Channel",
+    "Cosine",
+    "CosinePower",
     "Counts",
+    "DatasetImages",
+    "DictionaryFeatures",
     "Direction",
+    "Encoder",
+    "Entry",
     "Failure",
     "Feature",
     "JobSpec",
     "JobState",
     "JobStatus",
     "Jobs",
+    "KeyMaker",
     "Lane",
     "LayerFeatures",
     "LayerInfo",
+    "LineJobs",
+    "LinesBatch",
     "Logit",
     "ModelCard",
     "Neuron",
     "Problem",
+    "Product",
     "Progress",
     "Recipe",
     "Result",
     "Sha256",
     "Snapshot",
+    "Spatial",
     "Sum",
+    "TargetMap",
     "Term",
+    "TopK",
+    "Window",
     "canonical_json",
     "check_batch_transition",
     "check_job_transition",

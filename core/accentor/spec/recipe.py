@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from accentor.errors import InvalidRecipeError
+from accentor.spec.features import Feature, LayerName
 
 MAX_STEPS = 10_000
 MAX_CROPS = 256
 MAX_SIZE = 2_048
 MIN_SIZE = 16
+MAX_STRENGTHS = 16
+MAX_STRENGTH = 10.0
+MAX_REGULARIZATION_LAYERS = 8
 
 
 class Recipe(BaseModel):
@@ -24,12 +28,23 @@ class Recipe(BaseModel):
     parameterization: Literal["pixel", "fourier", "phase"] = Field(
         "fourier", description="What the optimiser moves: pixels, Fourier coefficients, or Fourier phases."
     )
+    start: Literal["seed", "noise"] = Field(
+        "seed", description="Where the optimisation starts; from `noise` it is plain feature visualisation."
+    )
     decay: float = Field(
         1.0, ge=0.0, le=4.0, description="Exponent d of the spectrum's scale 1/|f|^d; used by `fourier` alone."
     )
     steps: int = Field(40, ge=1, le=MAX_STEPS, description="Steps of Adam.")
     learning_rate: float = Field(0.05, gt=0.0, le=10.0, description="Adam's learning rate.")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="How the learning rate falls over the steps, towards 0."
+    )
     crops: int = Field(16, ge=1, le=MAX_CROPS, description="T, random crops per step.")
+    augmentation: Literal["uniform", "centered", "jitter"] = Field(
+        "uniform",
+        description="Crops anywhere; crops about the centre (MACO); or the whole image padded, shifted, scaled, rotated"
+        " (Lucid).",
+    )
     crop_size: tuple[float, float] = Field(
         (0.05, 0.99), description="Range of a crop's side, as a fraction of the image's side, drawn uniformly."
     )
@@ -38,6 +53,9 @@ class Recipe(BaseModel):
     )
     noise_range: float = Field(
         0.01, ge=0.0, le=1.0, description="Half-width of the uniform noise per pixel of a crop, in 0..1."
+    )
+    noise_at: Literal["crop", "input"] = Field(
+        "crop", description="Whether the noise is added before a crop is resized to the model's input, or after."
     )
     size: int | None = Field(
         None,
@@ -48,8 +66,41 @@ class Recipe(BaseModel):
     regularization: float = Field(
         0.3, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
     )
-    regularization_layer: str | None = Field(
-        None, max_length=256, description="ℓ, where the distance to the seed is measured; none: the model's own."
+    regularizer: Literal["l2", "l1", "cosine", "pearson", "orthogonal"] = Field(
+        "l2",
+        description="How far two activations of ℓ are apart: norms over channels, 1 - similarity, or the L2 norm of"
+        " what is orthogonal to the feature's own direction.",
+    )
+    regularization_layer: (
+        LayerName | Annotated[tuple[LayerName, ...], Field(min_length=1, max_length=MAX_REGULARIZATION_LAYERS)] | None
+    ) = Field(
+        None,
+        description="ℓ, where the distance to the seed is measured; of several, the mean; none: the model's own.",
+    )
+    ball: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Radius of an L2 ball around the seed onto which the image is projected after each step, as the"
+        " root mean square change per value of a pixel; none: no ball.",
+    )
+    stop_at: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Value of the feature on the clean image at which a pair stops before its last step.",
+    )
+    strengths: tuple[float, ...] = Field(
+        (),
+        max_length=MAX_STRENGTHS,
+        description="Shares of the steps after which an image is kept, for a slider: 0.5 half-way, 1 the end, 2 twice"
+        " the steps; negative ones suppress the feature.",
+    )
+    redirected_relu: bool = Field(
+        default=False,
+        description="Let the gradient pass ReLUs that are off, for features that are dead on the seed (Lucid).",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the network's passes; `auto`: bfloat16 where the processor computes in it."
     )
     snapshots: int = Field(5, ge=0, le=64, description="Frames kept on the way, evenly spaced, the last step included.")
     opacity_percentile: float = Field(
@@ -59,12 +110,56 @@ class Recipe(BaseModel):
         2.0, ge=0.0, le=64.0, description="Standard deviation in pixels of the opacity map's Gaussian blur."
     )
 
+    opacity_every: int = Field(
+        1,
+        ge=1,
+        le=MAX_STEPS,
+        description="Steps between two whose gradient the opacity map accumulates; 1: every step.",
+    )
+    opacity_feature: Feature | None = Field(
+        None, description="Feature whose gradient the opacity map accumulates; none: the accentuated one."
+    )
+
+    @field_validator("strengths")
+    @classmethod
+    def _check_strengths(cls, strengths: tuple[float, ...]) -> tuple[float, ...]:
+        for strength in strengths:
+            if not 0.0 <= abs(strength) <= MAX_STRENGTH:
+                raise ValueError(f"strength {strength:g}: expected -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}")
+        if len(set(strengths)) != len(strengths):
+            raise ValueError(f"strengths are {strengths}: expected each once")
+        return tuple(sorted(strengths))
+
     @model_validator(mode="after")
-    def _check_crop_size(self) -> Self:
+    def _check_together(self) -> Self:
         low, high = self.crop_size
         if not 0.0 < low <= high <= 1.0:
             raise ValueError(f"crop_size is {self.crop_size}: expected 0 < low <= high <= 1")
+        if self.start == "noise" and self.regularization > 0:
+            raise ValueError(
+                f"regularization is {self.regularization:g}: from noise there is no seed to stay near, give 0"
+            )
+        if self.start == "noise" and self.ball is not None:
+            raise ValueError(f"ball is {self.ball:g}: from noise there is no seed to stay near, give none")
+        if self.ball is not None and self.parameterization == "phase":
+            raise ValueError(
+                f"ball is {self.ball:g}: phases cannot take on every image, give parameterization pixel or fourier"
+            )
+        if self.strengths and self.stop_at is not None:
+            raise ValueError("give either strengths or stop_at: each says on its own when an image is kept")
+        if self.schedule != "constant" and any(abs(strength) > 1 for strength in self.strengths):
+            raise ValueError(
+                f"strengths are {self.strengths} and the schedule is {self.schedule}: beyond 1 its learning rate is 0"
+            )
         return self
+
+    @property
+    def regularization_layers(self) -> tuple[str, ...]:
+        """The named regularisation layers; empty for the model's own."""
+        if self.regularization_layer is None:
+            return ()
+        named = self.regularization_layer
+        return (named,) if isinstance(named, str) else named
 
 
 PRESETS: Mapping[str, Recipe] = {
