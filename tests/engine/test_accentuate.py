@@ -1,7 +1,6 @@
 """Accentuating: what it does to the feature, that it repeats, that pairs do not disturb one another, and bad input."""
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,10 @@ from PIL import Image
 from torch import nn
 
 import accentor
-from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs
+from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs, running
 from accentor.engine import accentuate as accentuate_function
-from accentor.engine.accentuate import DEAD_NOTE, fit_canvas
+from accentor.engine.canvas import fit_canvas
+from accentor.engine.running import DEAD_NOTE, Runner
 from accentor.errors import (
     AccentorError,
     InvalidFeatureError,
@@ -27,8 +27,7 @@ from accentor.errors import (
 )
 from accentor.spec import Recipe, parse_feature
 
-MODULE = sys.modules["accentor.engine.accentuate"]
-QUICK = Recipe(steps=6, crops=4, size=40, snapshots=3)
+QUICK = Recipe(steps=6, crops=4, size=40, snapshots=3, precision="float32")
 FORMS = ["pixel", "fourier", "phase"]
 FEATURES = ["logit:1", "channel:early:2", "neuron:late:3@2,5", "channel:late:0 - 0.5*logit:2", "-channel:act:1"]
 
@@ -279,7 +278,7 @@ def test_batch_invariance_of_the_reference_model():
     deep = model.card.layers[len(model.card.layers) // 2].name
     features = ["logit:0", f"channel:{deep}:1", "logit:1 - logit:2", "-logit:3"]
     pairs = [pair(feature, seed=i, image=photo(64, 64, seed=i)) for i, feature in enumerate(features)]
-    recipe = Recipe(steps=4, crops=2, size=64, snapshots=1)
+    recipe = Recipe(steps=4, crops=2, size=64, snapshots=1, precision="float32")
     assert_same(run(model, pairs, recipe, micro_batch=4), [run(model, [one], recipe)[0] for one in pairs])
 
 
@@ -291,15 +290,14 @@ def test_pairs_of_one_depth_share_a_micro_batch(tiny):
 
 
 def test_reports(tiny, monkeypatch):
-    module = sys.modules["accentor.engine.accentuate"]
     recipe = changed(steps=40, crops=1)
-    monkeypatch.setattr(module, "REPORT_S", 0.0)
+    monkeypatch.setattr(running, "REPORT_S", 0.0)
     every = []
     (ending,) = run(tiny, [pair()], recipe, on_step=every.append)
     assert [report.step for report in every] == list(range(1, 41))
     assert all(report.steps == 40 and report.indices == (0,) and len(report.values) == 1 for report in every)
     assert every[-1].values[0] > ending.before
-    monkeypatch.setattr(module, "REPORT_S", 1_000.0)
+    monkeypatch.setattr(running, "REPORT_S", 1_000.0)
     last = []
     run(tiny, [pair()], recipe, on_step=last.append)
     assert [report.step for report in last] == [40]
@@ -325,6 +323,8 @@ def test_lists_pair_up(tiny, tmp_path):
     results = accentuate(tiny, path, ("logit:1", "logit:2"), recipe)
     assert [str(result.feature) for result in results] == ["logit:1", "logit:2"]
     assert len(accentuate(tiny, [path], "logit:1", recipe)) == 1
+    results = accentuate(tiny, path, "logit:1", recipe, seed=[4, 5])
+    assert [result.seed for result in results] == [4, 5]
 
 
 def test_recipes_by_name_and_settings(tiny):
@@ -386,7 +386,7 @@ def test_bad_feature(tiny, feature, kind, parts):
     assert all(part in caught.value.detail for part in parts), caught.value.detail
 
 
-@pytest.mark.parametrize(("image", "parts"), BAD_IMAGES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("image", "parts"), BAD_IMAGES, ids=[parts[0] for _, parts in BAD_IMAGES])
 def test_bad_image(tiny, image, parts):
     with pytest.raises(InvalidImageError) as caught:
         accentuate(tiny, image, "logit:1", QUICK)
@@ -409,6 +409,7 @@ def test_bad_image(tiny, image, parts):
         ({"features": []}, InvalidRequestError, "1 images and 0 features"),
         ({"images": [photo()] * 2, "features": ["logit:1"] * 3}, InvalidRequestError, "2 images and 3 features"),
         ({"images": [photo()], "features": ["logit:1"] * 2}, InvalidRequestError, "1 images and 2 features"),
+        ({"images": [photo()] * 2, "seed": [1, 2, 3]}, InvalidRequestError, "3 random seeds"),
     ],
     ids=str,
 )
@@ -419,7 +420,7 @@ def test_bad_request(tiny, options, kind, part):
 
 
 def test_nothing_is_computed_before_all_is_checked(tiny, monkeypatch):
-    monkeypatch.setattr(MODULE, "_run_micro_batch", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(Runner, "_run_together", lambda *_: pytest.fail("it ran"))
     with pytest.raises(UnknownLayerError):
         accentuate(tiny, photo(), ["logit:1", "channel:erly:1"], QUICK)
 
@@ -518,15 +519,15 @@ def test_a_feature_without_gradient():
 
 
 def test_out_of_memory_halves_the_micro_batch(tiny, monkeypatch):
-    real, sizes = MODULE._run_micro_batch, []
+    real, sizes = Runner._run_together, []
 
-    def limited(model, part, recipe, on_step):
+    def limited(runner, part):
         sizes.append(len(part))
         if len(part) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, part, recipe, on_step)
+        return real(runner, part)
 
-    monkeypatch.setattr(MODULE, "_run_micro_batch", limited)
+    monkeypatch.setattr(Runner, "_run_together", limited)
     pairs = [pair(seed=i) for i in range(7)]
     endings = run(tiny, pairs, micro_batch=7)
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
@@ -536,17 +537,17 @@ def test_out_of_memory_halves_the_micro_batch(tiny, monkeypatch):
 
 
 def test_one_pair_that_does_not_fit(tiny, monkeypatch):
-    real = MODULE._run_micro_batch
+    real = Runner._run_together
 
-    def limited(model, part, recipe, on_step):
+    def limited(runner, part):
         if any(one.seed == 1 for one in part):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, part, recipe, on_step)
+        return real(runner, part)
 
-    monkeypatch.setattr(MODULE, "_run_micro_batch", limited)
+    monkeypatch.setattr(Runner, "_run_together", limited)
     endings = run(tiny, [pair(seed=i) for i in range(4)], micro_batch=4)
     assert [type(ending) for ending in endings] == [Accentuation, OutOfMemoryError, Accentuation, Accentuation]
-    assert "4 crops of one pair" in endings[1].detail
+    assert "4 crops of 1 pair" in endings[1].detail
 
 
 def test_other_errors_are_not_swallowed(tiny, monkeypatch):

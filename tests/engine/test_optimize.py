@@ -99,9 +99,9 @@ def test_on_step_gets_the_mean_over_the_crops(tiny, seed_image):
     problem = Problem(tiny, Objective([Logit(unit=1)], tiny.card, CPU), seed_image, recipe)
     told = []
     with tiny.frozen():
-        optimize(problem, augmentation, on_step=lambda step, value: told.append((step, value)))
+        optimize(problem, augmentation, on_step=lambda step, value, images: told.append((step, value)))
         with torch.no_grad():
-            first, distance = problem.measure(augmentation.views(0), seed_image, seed_image)
+            first, distance, _ = problem.measure(augmentation.views(0), seed_image, seed_image, tiny)
     assert [step for step, _ in told] == [1, 2]
     assert not told[0][1].requires_grad
     # the noise stream has moved on, but there is no noise: the crops of step 0 are the same

@@ -3,70 +3,106 @@
 x* = argmax_x  E_τ[ f(τ(x)) ] − λ · E_τ[ ‖ h_ℓ(τ(x)) − h_ℓ(τ(x₀)) ‖ ]   (Hamblin et al., arXiv 2402.10039)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import grad
 
+from accentor.engine.couplings import Coupling
 from accentor.engine.crops import Augmentation, Views, whole_image
 from accentor.engine.features import Objective
 from accentor.engine.models import Model
 from accentor.engine.parameterization import Parameterization, parameterize
-from accentor.engine.regularization import balance, latent_distance
+from accentor.engine.regularization import Regularizer, balance, project
+from accentor.engine.schedule import kept_steps, learning_rate
 from accentor.errors import NotDifferentiableError
 from accentor.spec import Recipe
 
-OnStep = Callable[[int, Tensor], None]
+OnStep = Callable[[int, Tensor, Tensor], None]
+
+
+class Measured(NamedTuple):
+    """f, R and what the opacity map shows, each [N, T]."""
+
+    value: Tensor
+    distance: Tensor
+    shown: Tensor
 
 
 @dataclass(frozen=True)
 class Problem:
-    """N pairs of one canvas size: maximise the objective from the seeds [N, 3, H, W]."""
+    """N pairs of one canvas size: maximise the objective from the seeds [N, C, H, W].
+
+    ``network`` is what the steps run through, ``model`` what clean values are measured on: the same, or the same in
+    another precision.
+    """
 
     model: Model
     objective: Objective
     seeds: Tensor
     recipe: Recipe
+    network: Model | None = None
+    shown: Objective | None = None
+    stop_at: Tensor | None = None
+    coupling: Coupling | None = None
 
-    @property
-    def layer(self) -> str:
-        """ℓ, the regularisation layer."""
-        return self.recipe.regularization_layer or self.model.card.regularization_layer
+    @cached_property
+    def regularizer(self) -> Regularizer:
+        """R, in the recipe's layers ℓ or the model's own."""
+        return Regularizer(self.recipe.regularizer, self.model.card.regularization_layers(self.recipe))
 
-    def measure(self, views: Views, images: Tensor, anchors: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return f [N, T] and R [N, T] over the views; R is 0 without anchors, which are images without gradient."""
-        count = len(images)
-        if anchors is None:
-            value = self.objective(self.model.activations(views.of(images), self.objective.layers))
-            return value, torch.zeros_like(value)
-        with torch.no_grad():
-            there = self.model.activations(views.of(anchors), frozenset({self.layer}))[self.layer]
-        here = self.model.activations(views.of(images), self.objective.layers | {self.layer})
-        return self.objective(here), latent_distance(here[self.layer], there, count)
+    def measure(self, views: Views, images: Tensor, anchors: Tensor | None, model: Model) -> Measured:
+        """Return f, R and the opacity feature's f over the views; R is 0 without anchors, images without gradient."""
+        shown = self.shown or self.objective
+        layers = self.objective.layers | shown.layers | ({self.coupling.layer} if self.coupling else frozenset())
+        if anchors is not None:
+            layers |= self.regularizer.layers
+            with torch.no_grad():
+                there = model.activations(views.of(anchors), self.regularizer.layers)
+        here = model.activations(views.of(images), layers, redirect=self.recipe.redirected_relu)
+        value = self.objective(here)
+        if self.coupling is not None:
+            value = value + self._coupled(self.coupling, here, len(images))
+        distance = self.regularizer(here, there, len(images), value) if anchors is not None else torch.zeros_like(value)
+        return Measured(value, distance, value if self.shown is None else self.shown(here))
+
+    def _coupled(self, coupling: Coupling, here: Mapping[str, Tensor], count: int) -> Tensor:
+        activations = here[coupling.layer]
+        layout = self.model.card.layer(coupling.layer).layout
+        return coupling(activations.view(count, -1, *activations.shape[1:]), layout)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The images [N, 3, H, W] after a step, with f [N] and R [N] on the clean images."""
+    """The images [N, C, H, W] after a step, with f [N] and R [N] on the clean images, and Σ|∂f/∂x| [N, H, W] so far."""
 
     step: int
     images: Tensor
     value: Tensor
     distance: Tensor
+    accumulated: Tensor
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Frames from the seed to the result, and Σ|∂f/∂x| [N, 3, H, W] over the steps."""
+    """Frames from the seed to the result; Σ|∂f/∂x| [N, C, H, W]; and after which step each pair stopped, if early."""
 
     frames: tuple[Frame, ...]
     accumulated: Tensor
+    stopped: tuple[int | None, ...]
 
 
 def optimize(
-    problem: Problem, augmentation: Augmentation, *, weight: Tensor | None = None, on_step: OnStep | None = None
+    problem: Problem,
+    augmentation: Augmentation,
+    *,
+    steps: int | None = None,
+    weight: Tensor | None = None,
+    on_step: OnStep | None = None,
 ) -> Outcome:
     """Ascend the objective from the seeds.
 
@@ -76,42 +112,125 @@ def optimize(
         What is maximised, and from where.
     augmentation
         Gives the crops and the noise of every step.
+    steps
+        How many; none: the recipe's.
     weight
         λ [N]; none: balanced once, as soon as the image has left the seed. There R has no gradient but rounding.
     on_step
-        Called after each step with its number, from 1, and f [N] over its crops, still on the device.
+        Called after each step with its number, from 1, f [N] over its crops and the images, still on the device.
 
     Raises
     ------
     NotDifferentiableError
         If the objective has no gradient with respect to the image.
     """
-    recipe = problem.recipe
-    theta = parameterize(recipe, problem.seeds)
-    anchors = theta.image().detach() if theta.exact else problem.seeds
-    regularized = anchors if recipe.regularization > 0 or weight is not None else None
-    adam = torch.optim.Adam(theta.parameters, lr=recipe.learning_rate)
-    accumulated = torch.zeros_like(problem.seeds)
-    frames = [_clean_frame(problem, 0, problem.seeds, anchors)]
-    kept = _snapshot_steps(recipe)
-    for step in range(recipe.steps):
+    recipe, network = problem.recipe, problem.network or problem.model
+    theta = parameterize(recipe, problem.seeds, augmentation.generators)
+    seeds = problem.seeds if recipe.start == "seed" else theta.image().detach()
+    anchors = theta.image().detach() if theta.exact else seeds
+    adam = torch.optim.Adam(theta.parameters, lr=recipe.learning_rate, fused=True)
+    pull = _Pull(recipe, theta, weight)
+    accumulated = torch.zeros_like(seeds)
+    frames = [_clean_frame(problem, 0, seeds, anchors, accumulated)]
+    steps = steps or recipe.steps
+    kept, stops = kept_steps(recipe, steps), _Stops(problem.stop_at, len(seeds))
+    for step in range(steps):
         x = theta.image()
         pixels = x.detach().requires_grad_()
-        f, distance = problem.measure(augmentation.views(step), pixels, regularized)
-        df = _gradient(f, pixels, keep=regularized is not None)
-        dr = _gradient(distance, pixels) if regularized is not None else None
-        if dr is not None and weight is None and (step > 0 or not theta.exact):
-            weight = balance(recipe.regularization, _pull(df, x, theta), _pull(dr, x, theta))
-        ascent = df if dr is None or weight is None else df - weight[:, None, None, None] * dr
-        accumulated += df.abs()
+        near = anchors if pull.acts_in(step) else None
+        here = problem.measure(augmentation.views(step), pixels, near, network)
+        ascent, shown = pull.ascent(here, pixels, x, step)
+        if shown is not None:
+            accumulated += stops.running(shown.abs())
         adam.zero_grad()
+        adam.param_groups[0]["lr"] = learning_rate(recipe, step)
         torch.autograd.backward(x, -ascent)
         adam.step()
-        if step + 1 in kept:
-            frames.append(_clean_frame(problem, step + 1, theta.image().detach(), anchors))
+        if recipe.ball is not None:
+            theta.set_image(*project(theta.image().detach(), anchors, recipe.ball))
+        if step + 1 in kept or stops:
+            frame = _clean_frame(problem, step + 1, theta.image().detach(), anchors, accumulated)
+            if stops.note(frame) or step + 1 in kept:
+                frames.append(frame)
+            if stops.all_ended(frame):
+                break
         if on_step is not None:
-            on_step(step + 1, f.detach().mean(dim=1))
-    return Outcome(tuple(frames), accumulated)
+            on_step(step + 1, here.value.detach().mean(dim=1), pixels.detach())
+    return Outcome(tuple(frames), accumulated, stops.steps)
+
+
+class _Pull:
+    """∂(f − λ R)/∂x, with λ balanced once: the first time that R has a gradient other than rounding."""
+
+    def __init__(self, recipe: Recipe, theta: Parameterization, weight: Tensor | None) -> None:
+        self._recipe = recipe
+        self._theta = theta
+        self._weight = weight
+        self._wanted = recipe.regularization > 0 or weight is not None
+
+    def acts_in(self, step: int) -> bool:
+        """Tell whether R has a say: not where the image still is its seed."""
+        return self._wanted and not (step == 0 and self._theta.exact)
+
+    def ascent(self, here: Measured, pixels: Tensor, x: Tensor, step: int) -> tuple[Tensor, Tensor | None]:
+        """Return ∂(f − λ R)/∂x [N, C, H, W], and ∂f/∂x of what is shown in the steps that the opacity map is made of.
+
+        Where the map is not made, one backward pass gives the whole; else f and R each take their own.
+        """
+        acts, apart = self.acts_in(step), here.shown is not here.value
+        if step % self._recipe.opacity_every and not (acts and self._weight is None):
+            value = here.value if self._weight is None else here.value - self._weight[:, None] * here.distance
+            return _gradient(value, pixels), None
+        df = _gradient(here.value, pixels, keep=acts or apart)
+        dr = _gradient(here.distance, pixels, keep=apart) if acts else None
+        shown = _gradient(here.shown, pixels) if apart else df
+        if dr is None:
+            return df, shown
+        if self._weight is None:
+            self._weight = balance(self._recipe.regularization, self._on_theta(df, x), self._on_theta(dr, x))
+        return df - self._weight[:, None, None, None] * dr, shown
+
+    def _on_theta(self, gradient: Tensor, x: Tensor) -> Tensor:
+        """Return Σ|∂/∂θ| [N] of what has this gradient with respect to x."""
+        parts = grad(x, self._theta.parameters, gradient, retain_graph=True)
+        return torch.stack([part.abs().flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
+
+
+class _Stops:
+    """Which pairs have reached their target, and after which step."""
+
+    def __init__(self, targets: Tensor | None, count: int) -> None:
+        self._targets = targets
+        self._steps: list[int | None] = [None] * count
+
+    def __bool__(self) -> bool:
+        return self._targets is not None
+
+    @property
+    def steps(self) -> tuple[int | None, ...]:
+        return tuple(self._steps)
+
+    def note(self, frame: Frame) -> bool:
+        """Note the pairs that have just reached their target; tell whether any has."""
+        if self._targets is None:
+            return False
+        reached = (frame.value >= self._targets).tolist()
+        new = [row for row, is_there in enumerate(reached) if is_there and self._steps[row] is None]
+        for row in new:
+            self._steps[row] = frame.step
+        return bool(new)
+
+    def all_ended(self, frame: Frame) -> bool:
+        """Tell whether no pair has a reason to go on: each has reached its target, or is not finite."""
+        alive = frame.value.isfinite().tolist()
+        return not any(ok and stopped is None for ok, stopped in zip(alive, self._steps, strict=True))
+
+    def running(self, gradients: Tensor) -> Tensor:
+        """Return the gradients [N, C, H, W] with those of stopped pairs set to 0."""
+        if self._targets is None or not any(self._steps):
+            return gradients
+        mask = torch.tensor([stopped is None for stopped in self._steps], device=gradients.device)
+        return gradients * mask[:, None, None, None]
 
 
 def _gradient(values: Tensor, pixels: Tensor, *, keep: bool = False) -> Tensor:
@@ -122,19 +241,9 @@ def _gradient(values: Tensor, pixels: Tensor, *, keep: bool = False) -> Tensor:
     return gradient
 
 
-def _pull(gradient: Tensor, x: Tensor, theta: Parameterization) -> Tensor:
-    """Return Σ|∂/∂θ| [N] of what has this gradient with respect to x."""
-    parts = grad(x, theta.parameters, gradient, retain_graph=True)
-    return torch.stack([part.abs().flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
-
-
-def _clean_frame(problem: Problem, step: int, images: Tensor, anchors: Tensor) -> Frame:
-    view = whole_image(len(images), (images.shape[2], images.shape[3]), problem.model.card.input_size, images.device)
+def _clean_frame(problem: Problem, step: int, images: Tensor, anchors: Tensor, accumulated: Tensor) -> Frame:
+    model = problem.model
+    view = whole_image(len(images), (images.shape[2], images.shape[3]), model.card.input_size, images.device)
     with torch.no_grad():
-        value, distance = problem.measure(view, images, anchors)
-    return Frame(step, images, value[:, 0], distance[:, 0])
-
-
-def _snapshot_steps(recipe: Recipe) -> frozenset[int]:
-    count = max(recipe.snapshots, 1)
-    return frozenset(round(recipe.steps * (i + 1) / count) for i in range(count)) - {0}
+        value, distance, _ = problem.measure(view, images, anchors, model)
+    return Frame(step, images, value[:, 0], distance[:, 0], accumulated.mean(dim=1))

@@ -1,0 +1,318 @@
+"""Running pairs in micro-batches: what goes together, what fits, and what becomes of a pair that does not end well."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from accentor.engine.accentuation import Accentuation, SweepPoint
+from accentor.engine.canvas import ImageLike, fit_canvas
+from accentor.engine.couplings import Coupling
+from accentor.engine.crops import Augmentation, Stream
+from accentor.engine.features import Objective, inline, layers_of, notes_of
+from accentor.engine.memory import micro_batch as fitting_micro_batch
+from accentor.engine.models import Model
+from accentor.engine.opacity import opacity_map
+from accentor.engine.optimize import Frame, Outcome, Problem, optimize
+from accentor.engine.outputs.pictures import to_bytes
+from accentor.engine.precision import choose_precision, name_of
+from accentor.engine.schedule import snapshot_steps, steps_needed, strength_step
+from accentor.errors import (
+    InvalidRequestError,
+    JobError,
+    NotDifferentiableError,
+    NotFiniteError,
+    OutOfMemoryError,
+    RequestError,
+)
+from accentor.spec import Feature, Recipe, Snapshot
+from accentor.spec.jobs import MAX_SEED
+
+REPORT_S = 0.2
+"""Seconds between two reports of how far a run is, at least."""
+
+WAITING = 4
+"""Micro-batches of decoded images that may wait for others of their canvas size."""
+
+DEAD_NOTE = "the feature's gradient was zero on every crop: it is dead on this image"
+REDIRECTED_NOTE = "the gradient was redirected through ReLUs that are off"
+
+Ending = Accentuation | JobError | RequestError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A feature to accentuate in an image, with the random seed of its crops and noise.
+
+    ``image`` is a path, the bytes of an image file, a PIL image, or a float tensor [C, H, W] in 0..1. ``stop_at`` is
+    this pair's own activation target, instead of the recipe's.
+    """
+
+    image: ImageLike
+    feature: Feature
+    seed: int = 0
+    stop_at: float | None = None
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """How far a micro-batch is: the pairs' indices, and the feature's value of each over the crops of this step.
+
+    ``images()`` gives the pictures of the pairs as they are now, uint8 [C, H, W] on the CPU.
+    """
+
+    indices: tuple[int, ...]
+    step: int
+    steps: int
+    values: tuple[float, ...]
+    images: Callable[[], list[Tensor]] = field(default=list, repr=False, compare=False)
+
+
+OnStep = Callable[[StepReport], None]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A pair that was checked: its feature with every number in it, and its image on the canvas."""
+
+    index: int
+    feature: Feature
+    resolved: Feature
+    seed: int
+    stop_at: float | None
+    pixels: Tensor
+
+
+def prepare(model: Model, index: int, pair: Pair, recipe: Recipe) -> Ready:
+    """Check a pair and decode its image.
+
+    Raises
+    ------
+    RequestError
+        If the recipe, the feature, the random seed or the image is wrong.
+    """
+    model.card.check_recipe(recipe)
+    resolved = model.card.resolve(inline(pair.feature, model.card))
+    if not (isinstance(pair.seed, int) and 0 <= pair.seed <= MAX_SEED):
+        raise InvalidRequestError(f"the random seed is {pair.seed!r}: expected a whole number, 0 to {MAX_SEED}")
+    pixels = fit_canvas(pair.image, model.card.canvas_size(recipe), model.card.channels)
+    stop_at = recipe.stop_at if pair.stop_at is None else pair.stop_at
+    return Ready(index, pair.feature, resolved, pair.seed, stop_at, pixels)
+
+
+class Runner:
+    """Runs a stream of pairs with one recipe: those of the same canvas and depth together, as many as fit.
+
+    Parameters
+    ----------
+    model, recipe
+        What all pairs share.
+    micro_batch
+        Pairs optimised at once; none: found from ``memory``.
+    memory
+        Bound on what is allocated on the device; see `accentor.engine.memory.micro_batch`.
+    on_step
+        Told how far a micro-batch is.
+    coupling
+        Added to f; then ``micro_batch`` is the number of pairs, which all have one canvas size.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        recipe: Recipe,
+        *,
+        micro_batch: int | None = None,
+        memory: str | int | None = None,
+        on_step: OnStep | None = None,
+        coupling: Coupling | None = None,
+    ) -> None:
+        if micro_batch is not None and micro_batch < 1:
+            raise InvalidRequestError(f"micro_batch is {micro_batch}: expected at least 1")
+        self._model = model
+        self._recipe = recipe
+        self._wanted = micro_batch
+        self._memory = memory
+        self._on_step = on_step
+        self._coupling = coupling
+        self._sizes: dict[tuple[torch.Size, int], int] = {}
+        precision = choose_precision(recipe, model.device)
+        self._network = model.cast(precision, torch.channels_last)
+        self._precision = name_of(precision)
+
+    def run(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, Ending]]:
+        """Yield the index of every pair with its ending, in the order in which they end."""
+        waiting: dict[tuple[torch.Size, int], list[Ready]] = defaultdict(list)
+        for index, pair in enumerate(pairs):
+            try:
+                ready = prepare(self._model, index, pair, self._recipe)
+            except RequestError as error:
+                yield index, error
+                continue
+            group = (ready.pixels.shape, 0 if self._coupling else self._model.depth(self._layers(ready)))
+            waiting[group].append(ready)
+            if len(waiting[group]) >= self._size(group, ready):
+                yield from self._run_all(group, waiting.pop(group))
+            elif sum(map(len, waiting.values())) >= WAITING * self._size(group, ready):
+                fullest = max(waiting, key=lambda one: len(waiting[one]))
+                yield from self._run_all(fullest, waiting.pop(fullest))
+        for group, members in waiting.items():
+            yield from self._run_all(group, members)
+
+    def _layers(self, one: Ready) -> frozenset[str]:
+        shown = self._recipe.opacity_feature
+        return layers_of(one.resolved) | (layers_of(shown) if shown is not None else frozenset())
+
+    def _size(self, group: tuple[torch.Size, int], one: Ready) -> int:
+        """Return how many pairs of a group run at once."""
+        if group not in self._sizes:
+            canvas = (group[0][1], group[0][2])
+            layers = self._layers(one) | frozenset(self._model.card.regularization_layers(self._recipe))
+            self._sizes[group] = self._wanted or fitting_micro_batch(
+                self._network, layers, self._recipe, canvas, self._memory
+            )
+        return self._sizes[group]
+
+    def _run_all(self, group: tuple[torch.Size, int], members: Sequence[Ready]) -> Iterator[tuple[int, Ending]]:
+        """Run one micro-batch after the other; one that is too large for the memory is halved, for good."""
+        if self._coupling is not None and len(members) != self._wanted:
+            raise InvalidRequestError(
+                f"{self._wanted} pairs are coupled, {len(members)} of them have a canvas of {list(group[0])}: "
+                "expected images of one aspect"
+            )
+        start = 0
+        alone = False
+        while start < len(members):
+            part = members[start : start + (1 if alone else self._sizes[group])]
+            try:
+                endings = self._run_together(part)
+            except torch.OutOfMemoryError as error:
+                if len(part) > 1 and self._coupling is None:
+                    self._sizes[group] = len(part) // 2
+                    continue
+                detail = f"{self._recipe.crops} crops of {len(part)} pair(s) do not fit the memory: {error}"
+                endings = [OutOfMemoryError(detail)] * len(part)
+            except NotDifferentiableError as error:
+                if len(part) > 1 and self._coupling is None:
+                    alone = True
+                    continue
+                endings = [error] * len(part)
+            yield from zip((one.index for one in part), endings, strict=True)
+            start += len(part)
+
+    def _run_together(self, part: Sequence[Ready]) -> Sequence[Ending]:
+        started = time.perf_counter()
+        up = self._optimize(part, [one.resolved for one in part], steps_needed(self._recipe))
+        less = steps_needed(self._recipe, suppress=True)
+        down = self._optimize(part, [-one.resolved for one in part], less) if less else None
+        seconds = (time.perf_counter() - started) / len(part)
+        return [self._ending(one, row, up, down, seconds) for row, one in enumerate(part)]
+
+    def _optimize(self, part: Sequence[Ready], features: Sequence[Feature], steps: int) -> Outcome:
+        recipe, card, device = self._recipe, self._model.card, self._model.device
+        seeds = torch.stack([one.pixels for one in part]).to(device)
+        canvas = (seeds.shape[2], seeds.shape[3])
+        streams = [Stream(one.seed, recipe, canvas, device) for one in part]
+        shown = recipe.opacity_feature
+        problem = Problem(
+            model=self._model,
+            network=self._network,
+            objective=Objective(features, card, device),
+            seeds=seeds,
+            recipe=recipe,
+            shown=None if shown is None else Objective([card.resolve(inline(shown, card))] * len(part), card, device),
+            stop_at=self._targets(part),
+            coupling=self._coupling,
+        )
+        augmentation = Augmentation(streams, recipe, canvas, card.input_size, card.channels)
+        with self._model.frozen(), self._network.frozen():
+            return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, steps))
+
+    def _targets(self, part: Sequence[Ready]) -> Tensor | None:
+        """Return the activation targets [N], infinite for a pair without one; none if no pair has one."""
+        if all(one.stop_at is None for one in part):
+            return None
+        return torch.tensor(
+            [torch.inf if one.stop_at is None else one.stop_at for one in part], device=self._model.device
+        )
+
+    def _reporter(self, part: Sequence[Ready], steps: int) -> Callable[[int, Tensor, Tensor], None] | None:
+        tell = self._on_step
+        if tell is None:
+            return None
+        told = time.monotonic()
+        indices = tuple(one.index for one in part)
+
+        def report(step: int, values: Tensor, images: Tensor) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if now - told >= REPORT_S or step == steps:
+                told = now
+                tell(StepReport(indices, step, steps, tuple(values.tolist()), lambda: list(to_bytes(images).cpu())))
+
+        return report
+
+    def _ending(self, one: Ready, row: int, up: Outcome, down: Outcome | None, seconds: float) -> Ending:
+        stopped = up.stopped[row]
+        last = self._recipe.steps if stopped is None else stopped
+        marks = {0, last, *snapshot_steps(self._recipe)}
+        frames = [frame for frame in up.frames if frame.step in marks and frame.step <= last]
+        pixels = frames[-1].images[row].cpu()
+        seen = [*up.frames, *(down.frames if down is not None else ())]
+        if frames[-1].step < last or not all(_is_finite(frame, row) for frame in seen if frame.step <= last):
+            return NotFiniteError(
+                f"{one.feature} became NaN or infinite; try a lower learning rate than {self._recipe.learning_rate:g}"
+            )
+        accumulated = tuple(frame.accumulated[row].cpu() for frame in frames)
+        return Accentuation(
+            feature=one.feature,
+            recipe=self._recipe,
+            seed=one.seed,
+            source=one.pixels if self._recipe.start == "seed" else frames[0].images[row].cpu(),
+            pixels=pixels,
+            opacity=opacity_map(
+                up.accumulated[row : row + 1], self._recipe.opacity_percentile, self._recipe.opacity_blur
+            )[0].cpu(),
+            trajectory=tuple(_snapshot(frame, row) for frame in frames),
+            snapshots=tuple(to_bytes(frame.images[row]).cpu() for frame in frames),
+            model_digest=self._model.card.digest,
+            device=str(self._model.device),
+            seconds=seconds,
+            notes=self._notes(one, dead=not bool(up.accumulated[row].any())),
+            accumulated=accumulated,
+            sweep=self._sweep(row, up, down),
+            model=self._model.card.name,
+            precision=self._precision,
+            stopped_at=stopped,
+        )
+
+    def _notes(self, one: Ready, *, dead: bool) -> tuple[str, ...]:
+        notes = list(notes_of(one.resolved))
+        if self._recipe.redirected_relu:
+            notes.append(REDIRECTED_NOTE)
+        if dead:
+            notes.append(DEAD_NOTE)
+        return tuple(notes)
+
+    def _sweep(self, row: int, up: Outcome, down: Outcome | None) -> tuple[SweepPoint, ...]:
+        """Return the images at the recipe's strengths; those of the suppressed feature with its own value."""
+        points = []
+        for strength in self._recipe.strengths:
+            step = strength_step(self._recipe, strength)
+            outcome, sign = (down, -1.0) if strength < 0 and down is not None else (up, 1.0)
+            frame = next(frame for frame in outcome.frames if frame.step == step)
+            snapshot = _snapshot(frame, row)
+            value = sign * snapshot.value
+            points.append(SweepPoint(strength, step, value, snapshot.distance, to_bytes(frame.images[row]).cpu()))
+        return tuple(points)
+
+
+def _snapshot(frame: Frame, row: int) -> Snapshot:
+    return Snapshot(step=frame.step, value=frame.value[row].item(), distance=frame.distance[row].item())
+
+
+def _is_finite(frame: Frame, row: int) -> bool:
+    return all(bool(values[row].isfinite().all()) for values in (frame.value, frame.distance, frame.images))
