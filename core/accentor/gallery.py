@@ -13,6 +13,15 @@ SPARK_WIDTH, SPARK_HEIGHT = 120, 28
 
 
 @dataclass(frozen=True)
+class Slide:
+    """One strength of a sweep: its picture, and the feature's value there."""
+
+    strength: float
+    picture: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Exhibit:
     """One accentuation on the page; the pictures are named relative to the page."""
 
@@ -27,13 +36,15 @@ class Exhibit:
     width: int
     height: int
     notes: Sequence[str] = ()
+    sweep: Sequence[Slide] = ()
 
 
 def write_gallery(path: Path, exhibits: Iterable[Exhibit], *, title: str, subtitle: str) -> None:
     """Write the page: a section for each run of exhibits of the same feature; it needs nothing but its pictures."""
+    cards = ((exhibit.feature, _card(number, exhibit)) for number, exhibit in enumerate(exhibits))
     sections = [
-        f'<section><h2>{html.escape(feature)}</h2><div class="grid">{"".join(map(_card, group))}</div></section>'
-        for feature, group in groupby(exhibits, key=lambda exhibit: exhibit.feature)
+        f'<section><h2>{html.escape(name)}</h2><div class="grid">{"".join(card for _, card in group)}</div></section>'
+        for name, group in groupby(cards, key=lambda one: one[0])
     ]
     page = TEMPLATE.read_text(encoding="utf-8")
     for name, value in (
@@ -45,7 +56,7 @@ def write_gallery(path: Path, exhibits: Iterable[Exhibit], *, title: str, subtit
     path.write_text(page, encoding="utf-8")
 
 
-def _card(exhibit: Exhibit) -> str:
+def _card(number: int, exhibit: Exhibit) -> str:
     name = html.escape(f"{exhibit.feature} in {exhibit.title}", quote=True)
     size = f'width="{exhibit.width}" height="{exhibit.height}" loading="lazy"'
     seed, accentuated, overlay = (
@@ -65,8 +76,28 @@ def _card(exhibit: Exhibit) -> str:
   <div class="numbers">
     <span class="name">{html.escape(exhibit.title)}</span>{_spark(exhibit.trajectory)}
     <span class="value">{exhibit.before:.3g}<i>→</i><b>{exhibit.after:.3g}</b></span>
-  </div>{notes}
+  </div>{_slider(number, exhibit, name, size)}{notes}
 </article>"""
+
+
+def _slider(number: int, exhibit: Exhibit, name: str, size: str) -> str:
+    """Return the sweep as a row of radio buttons, each with its picture: arrow keys slide, without a script."""
+    if not exhibit.sweep:
+        return ""
+    chosen = max(range(len(exhibit.sweep)), key=lambda place: exhibit.sweep[place].strength)
+    stops = "".join(
+        f'<label><input type="radio" name="sweep-{number}"{" checked" if place == chosen else ""}>'
+        f'<span class="stop">{slide.strength:g}</span>{_slide(slide, name, size)}</label>'
+        for place, slide in enumerate(exhibit.sweep)
+    )
+    stop_count = len(exhibit.sweep)
+    return f'<div class="sweep" style="--stops:{stop_count}" role="radiogroup" aria-label="strength">{stops}</div>'
+
+
+def _slide(slide: Slide, name: str, size: str) -> str:
+    picture = f'src="{html.escape(slide.picture, quote=True)}" alt="{name}, strength {slide.strength:g}" {size}'
+    caption = f"strength {slide.strength:g}: {slide.value:.3g}"
+    return f'<span class="slide"><img {picture}><span class="caption">{caption}</span></span>'
 
 
 def _spark(trajectory: Sequence[Snapshot]) -> str:

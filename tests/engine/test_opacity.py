@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from accentor.engine.opacity import gaussian_blur, opacity_map
+from accentor.engine.opacity import gaussian_blur, opacity_map, opacity_of
+from accentor.errors import InvalidRequestError
 
 
 def test_by_hand_without_blur():
@@ -14,6 +15,39 @@ def test_by_hand_without_blur():
         opacity_map(accumulated, percentile=75.0, blur=0.0)[0, 0], torch.tensor([0.0, 1 / 3, 2 / 3, 1.0, 1.0])
     )
     torch.testing.assert_close(opacity_map(accumulated, percentile=100.0, blur=0.0)[0, 0, 1], torch.tensor(0.01))
+
+
+def test_floor_and_ramp_by_hand():
+    strength = torch.tensor([[[0.0, 1.0, 2.0, 3.0, 100.0]]])
+    # the 25th percentile is 1, the 75th is 3
+    torch.testing.assert_close(opacity_of(strength, 75.0, 0.0, floor=25.0), torch.tensor([[[0.0, 0.0, 0.5, 1.0, 1.0]]]))
+    torch.testing.assert_close(
+        opacity_of(strength, 75.0, 0.0, ramp=2.0), torch.tensor([[[0.0, 1 / 9, 4 / 9, 1.0, 1.0]]])
+    )
+    blurred = opacity_of(strength, 75.0, 1.0)
+    torch.testing.assert_close(opacity_of(strength, 75.0, 1.0, ramp=0.5), blurred.sqrt())
+
+
+def test_any_number_of_channels():
+    accumulated = torch.rand(2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(opacity_map(accumulated, 70.0, 1.0), opacity_of(accumulated.sum(dim=1), 70.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"percentile": 0.0}, "percentile is 0: expected above 0, to 100"),
+        ({"percentile": 100.5}, "100.5"),
+        ({"percentile": 50.0, "floor": 50.0}, "floor is 50: expected 0 to below the percentile, 50"),
+        ({"floor": -1.0}, "floor is -1"),
+        ({"blur": -1.0}, "blur is -1 px"),
+        ({"blur": float("nan")}, "blur is nan"),
+        ({"ramp": 0.0}, "ramp is 0"),
+    ],
+)
+def test_options_out_of_range(options, named):
+    with pytest.raises(InvalidRequestError, match=named):
+        opacity_of(torch.ones(1, 4, 4), **options)
 
 
 def test_scale_does_not_matter_and_pairs_do_not_mix():
@@ -33,6 +67,8 @@ def test_a_gradient_on_few_pixels_survives_the_percentile():
     found = opacity_map(accumulated, percentile=80.0, blur=0.0)[0]
     assert found[4, 5] == 1.0
     assert found.sum() == 1.0
+    accumulated[0, :, 8, 8] = 3.5
+    assert opacity_map(accumulated, percentile=80.0, blur=0.0)[0, 8, 8] == 0.5
 
 
 @pytest.mark.parametrize("size", [(30, 20), (5, 3), (1, 40), (64, 4)])
