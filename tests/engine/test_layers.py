@@ -87,10 +87,11 @@ class Twice(nn.Module):
 def test_a_shared_module_counts_by_its_last_run():
     net = Twice()
     model = model_of(net, regularization_layer="shared")
-    assert [layer.name for layer in model.card.layers] == ["between", "shared", "after"]
+    assert [layer.name for layer in model.card.layers] == ["between.input", "between", "shared", "after"]
     x = images()
-    found = model.activations(x, frozenset({"shared", "between"}))
+    found = model.activations(x, frozenset({"shared", "between", "between.input"}))
     first = net.shared(x)
+    assert torch.equal(found["between.input"], first)
     assert torch.equal(found["between"], first.tanh())
     assert torch.equal(found["shared"], net.shared(first.tanh()))
 
@@ -125,13 +126,15 @@ def test_shallow_features_never_reach_the_head(tiny_net):
         raise AssertionError("the head ran")
 
     tiny_net.head.forward = forbidden
-    ((_, ending),) = accentuate_pairs(model, [Pair(images()[0], Channel(layer="late", unit=1))], QUICK)
+    recipe = QUICK.model_copy(update={"precision": "float32"})
+    ((_, ending),) = accentuate_pairs(model, [Pair(images()[0], Channel(layer="late", unit=1))], recipe)
     assert ending.after > ending.before
 
 
 def test_the_card_lists_layers_in_order(tiny):
     assert [(layer.name, layer.type, layer.shape) for layer in tiny.card.layers] == [
         ("early", "Conv2d", (6, 16, 16)),
+        ("act.input", "ReLU input", (6, 16, 16)),
         ("act", "ReLU", (6, 16, 16)),
         ("late", "Conv2d", (8, 8, 8)),
         ("head", "Linear", (4,)),
@@ -164,6 +167,170 @@ def test_tokens():
         model.card.resolve(Logit(unit=0))
     ((_, ending),) = accentuate_pairs(model, [Pair(images()[0], Channel(layer="norm", unit=7))], QUICK)
     assert ending.after > ending.before
+
+
+# --- captured as it was, at no cost ------------------------------------------------------------------------------
+
+
+def copies_made(monkeypatch, model, names):
+    """Return how many tensors are copied in one pass that captures these layers."""
+    made = []
+    clone = torch.Tensor.clone
+    monkeypatch.setattr(torch.Tensor, "clone", lambda self, **options: made.append(self) or clone(self, **options))
+    model.activations(images().requires_grad_(), frozenset(names))
+    monkeypatch.undo()
+    return len(made)
+
+
+def test_only_what_is_overwritten_is_copied(tiny, monkeypatch):
+    assert copies_made(monkeypatch, tiny, {"act", "late", OUTPUT}) == 0
+    assert copies_made(monkeypatch, tiny, {"early"}) == 0, "nothing runs behind the last one"
+    assert copies_made(monkeypatch, tiny, {"early", OUTPUT}) == 1
+    assert copies_made(monkeypatch, tiny, {"act.input", OUTPUT}) == 1
+
+
+class Residual(nn.Module):
+    """Changes a layer's output in place by functions, seen by no hook; the second time only for bright images."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 2)
+        self.in_place = True
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.conv(x)
+        if self.in_place and x.device.type == "cpu":
+            if x.isfinite().all() and x[0, 0, 0, 0] != self.stem.bias[0]:
+                y += x
+                y.relu_()
+        else:
+            y = (y + x).relu()
+        return self.head(y.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("graded", [True, False])
+def test_changes_in_place_that_the_trace_did_not_see(graded):
+    """The blank images of the trace do not reach them: the first pass shows them and is run again."""
+    net, plain = Residual(), Residual()
+    plain.in_place = False
+    model, other = (model_of(one, regularization_layer="stem") for one in (net, plain))
+    names = frozenset({"conv", "stem", OUTPUT})
+    assert not model._trace.overwritten
+    for _ in range(2):
+        found = []
+        for one in (model, other):
+            x = images().requires_grad_(graded)
+            captured = one.activations(x, names)
+            weights = torch.rand(captured["conv"].shape, generator=generator(3))
+            value = (captured["conv"] * weights).sum() + captured["stem"].square().sum() + captured[OUTPUT].sum()
+            slopes = torch.autograd.grad(value, [x, captured["stem"], captured["conv"]]) if graded else ()
+            found.append([*(captured[name] for name in sorted(names)), *slopes])
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs)
+        assert model._trace.overwritten == {"conv"}
+
+
+ACTIVATIONS = [nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.ELU, nn.LeakyReLU, nn.Mish, nn.Sigmoid, nn.Tanh]
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(1.702 * x)
+
+
+@pytest.mark.parametrize("kind", [*ACTIVATIONS, QuickGELU])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_what_an_activation_receives(kind, in_place):
+    try:
+        activation = kind(inplace=True) if in_place else kind()
+    except TypeError:
+        pytest.skip("it is never in place")
+    torch.manual_seed(0)
+    conv, head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+    net = nn.Sequential(conv, activation, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    model = model_of(net, regularization_layer="0")
+    assert model.card.layer("1.input").shape == (4, 30, 30)
+    assert model.card.layer("1.input").type == f"{kind.__name__} input"
+    x = images().requires_grad_()
+    found = model.activations(x, frozenset({"1.input", "1", OUTPUT}))
+    received = conv(x)
+    assert torch.equal(found["1.input"], received)
+    again = kind()(received)
+    torch.testing.assert_close(found["1"], again)
+    value = head(again.mean(dim=(2, 3)))
+    torch.testing.assert_close(found[OUTPUT], value)
+    ours = torch.autograd.grad(found[OUTPUT].sum(), [found["1.input"], x])
+    theirs = torch.autograd.grad(value.sum(), [received, x])
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_an_activation_receives_ends_the_pass(tiny, tiny_net):
+    def forbidden(*_):
+        raise AssertionError("it ran")
+
+    expected = tiny_net.early((images() - tiny._mean) / tiny._std)
+    tiny_net.act.forward = forbidden
+    assert torch.equal(tiny.activations(images(), frozenset({"act.input"}))["act.input"], expected)
+    assert tiny.depth(frozenset({"early"})) < tiny.depth(frozenset({"act.input"})) < tiny.depth(frozenset({"act"}))
+
+
+class Last(nn.Module):
+    """Maps with their channels last, on a grid of rows and columns that differ, changed in place behind."""
+
+    def __init__(self, *, in_place=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 6, 8, stride=8)
+        self.norm = nn.LayerNorm(6)
+        self.act = nn.ReLU(inplace=in_place)
+        self.mix = nn.Linear(6, 5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x):
+        x = self.norm(self.patches(x).permute(0, 2, 3, 1))
+        return self.head(self.mix(self.act(x)).mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_channels_last_maps_come_with_channels_first(in_place):
+    net = Last(in_place=in_place)
+    model = model_of(net, regularization_layer="patches")
+    infos = {name: model.card.layer(name) for name in ("patches", "norm", "act.input", "act", "mix")}
+    assert {name: (one.shape, one.layout, one.channels_last) for name, one in infos.items()} == {
+        "patches": ((6, 4, 4), "CHW", False),
+        "norm": ((6, 4, 4), "CHW", True),
+        "act.input": ((6, 4, 4), "CHW", True),
+        "act": ((6, 4, 4), "CHW", True),
+        "mix": ((5, 4, 4), "CHW", True),
+    }
+    x = images().requires_grad_()
+    found = model.activations(x, frozenset({"norm", "act.input", "mix", OUTPUT}))
+    received = net.norm(net.patches(x).permute(0, 2, 3, 1))
+    mixed = net.mix(received.relu())
+    value = net.head(mixed.mean(dim=(1, 2)))
+    torch.testing.assert_close(found["norm"], received.permute(0, 3, 1, 2))
+    torch.testing.assert_close(found["act.input"], received.permute(0, 3, 1, 2))
+    torch.testing.assert_close(found["mix"], mixed.permute(0, 3, 1, 2))
+    torch.testing.assert_close(found[OUTPUT], value)
+    ours = torch.autograd.grad(found[OUTPUT].square().sum(), [found["mix"], found["act.input"], found["norm"], x])
+    last = torch.autograd.grad(value.square().sum(), [mixed, received, x])
+    first = [one.permute(0, 3, 1, 2) for one in (last[0], last[1], last[1])]
+    for one, other in zip(ours, [*first, last[2]], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_many_calls_leave_no_hooks(tiny, tiny_net):
+    before = state_of(tiny_net)
+    x = images(1)
+    with tiny.frozen(), torch.no_grad():
+        for _ in range(1000):
+            tiny.activations(x, frozenset({"early", "act.input"}), redirect=True)
+    same_state(before, state_of(tiny_net))
 
 
 class Sometimes(nn.Module):
@@ -228,7 +395,7 @@ def state_of(net):
         },
         {name: module.training for name, module in net.named_modules()},
         {
-            name: [list(hooks) for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)]
+            name: [list(hooks) for key, hooks in sorted(vars(module).items()) if "hooks" in key and hooks is not None]
             for name, module in net.named_modules()
         },
     )

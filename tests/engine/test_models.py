@@ -10,8 +10,9 @@ from torchvision import models
 
 from accentor.engine import Model, load_model
 from accentor.engine.features import Objective
-from accentor.engine.layers import OUTPUT, trace
+from accentor.engine.layers import OUTPUT
 from accentor.engine.models import default_regularization_layer
+from accentor.engine.tracing import trace
 from accentor.errors import InvalidRequestError, InvalidWeightsError, UnknownModelError
 from accentor.spec import Channel
 
@@ -111,8 +112,8 @@ def test_unknown_models():
         return caught.value.detail
 
     assert "resnet50" in reason("torchvision:resnet5O")
-    for source in ("resnet50", "torchvision:", "keras:resnet50", ""):
-        assert "reference, torchvision:NAME" in reason(source)
+    for source in ("resnet50", "torchvision:", "timm:", "keras:resnet50", ""):
+        assert "reference, torchvision:NAME, timm:NAME" in reason(source)
 
 
 def test_the_reference_model_has_its_own_weights():
@@ -121,26 +122,38 @@ def test_the_reference_model_has_its_own_weights():
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "shape"),
+    ("name", "layer", "shape", "size"),
     [
-        ("resnet18", "layer1", (64, 56, 56)),
-        ("resnet50", "layer1", (256, 56, 56)),
-        ("squeezenet1_0", "features.3", (128, 54, 54)),
-        ("vgg11", "features.9", (256, 56, 56)),
-        ("alexnet", "features.1", (64, 55, 55)),
-        ("convnext_tiny", "features.0", (96, 56, 56)),
-        ("vit_b_16", "encoder.layers.encoder_layer_4.ln_1", (197, 768)),
+        ("resnet18", "layer1", (64, 56, 56), 224),
+        ("resnet50", "layer1", (256, 56, 56), 224),
+        ("squeezenet1_0", "features.3", (128, 54, 54), 224),
+        ("squeezenet1_1", "features.3", (128, 55, 55), 224),
+        ("vgg11", "features.9", (256, 56, 56), 224),
+        ("alexnet", "features.1", (64, 55, 55), 224),
+        ("densenet121", "features.denseblock1", (256, 56, 56), 224),
+        ("efficientnet_b0", "features.2", (24, 56, 56), 224),
+        ("mobilenet_v3_large", "features.2", (24, 56, 56), 224),
+        ("mobilenet_v3_small", "features.1", (16, 56, 56), 224),
+        ("regnet_y_400mf", "trunk_output.block1", (48, 56, 56), 224),
+        ("mnasnet0_5", "layers.8", (16, 56, 56), 224),
+        ("convnext_tiny", "features.1", (96, 56, 56), 224),
+        ("swin_t", "features.1", (96, 56, 56), 224),
+        ("googlenet", "conv3", (192, 56, 56), 224),
+        ("inception_v3", "Conv2d_4a_3x3", (192, 71, 71), 299),
+        ("vit_b_16", "encoder.layers.encoder_layer_2", (197, 768), 224),
     ],
 )
-def test_default_regularization_layer(name, layer, shape):
+def test_default_regularization_layer(name, layer, shape, size):
     """Traced on the meta device, without a number computed."""
+    auxiliary = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
+        network = models.get_model(name, weights=None, **auxiliary).to("meta")
     with torch.device("meta"):
-        network = models.get_model(name, weights=None)
-        layers, _, outputs = trace(network, torch.zeros(1, 3, 224, 224))
-    chosen = default_regularization_layer(network, layers, 224)
+        traced = trace(network, torch.zeros(2, 3, size, size))
+    chosen = default_regularization_layer(network, traced.layers, size)
     assert chosen == layer
-    assert next(one.shape for one in layers if one.name == layer) == shape
-    assert outputs == 1000
+    assert next(one.shape for one in traced.layers if one.name == layer) == shape
+    assert (traced.width, traced.headless) == (1000, False)
 
 
 def test_a_network_of_ones_own(tiny_net):
@@ -228,23 +241,130 @@ class RunsCode:
 
 
 def test_class_token_and_channels_last_layers():
-    """A class token is no position; layers whose channels come last are not offered as if they came first."""
+    """A class token is no position; maps whose channels come last are given with the channels first."""
     from torchvision.models import SwinTransformer, VisionTransformer
 
     torch.manual_seed(0)
     vit = Model(VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5), input_size=32)
     layer = "encoder.layers.encoder_layer_1"
-    assert vit.card.layer(layer).shape == (17, 16)
+    info = vit.card.layer(layer)
+    assert (info.shape, info.layout, info.grid_shape, info.class_tokens) == ((17, 16), "NC", (4, 4), 1)
     images = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         tokens = vit.activations(images, frozenset({layer}))
         value = Objective([Channel(layer=layer, unit=3)], vit.card, torch.device("cpu"))(tokens)
     assert value.item() == pytest.approx(tokens[layer][0, 1:, 3].mean().item(), abs=1e-6)
     swin = SwinTransformer([4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=5)
-    shapes = [info.shape for info in Model(swin, input_size=64).card.layers]
-    assert all(len(shape) < 3 or shape[1] == shape[2] for shape in shapes)
+    model = Model(swin, input_size=64)
+    info = model.card.layer("features.3")
+    assert (info.shape, info.layout, info.channels_last) == ((24, 8, 8), "CHW", True)
+    stem = model.card.layer("features.0.0")
+    assert (stem.shape, stem.channels_last, stem.grid_shape, stem.stride) == ((12, 16, 16), False, (16, 16), (4.0, 4.0))
 
 
 def test_unknown_device_is_named():
     with pytest.raises(InvalidRequestError, match="abacus"):
         load_model("reference", device="abacus")
+
+
+def test_untrained_networks_are_the_same_every_time():
+    state = torch.random.get_rng_state()
+    digests = {load_model(f"torchvision:{NAME}", weights="untrained", device="cpu").card.digest for _ in range(2)}
+    assert len(digests) == 1
+    assert torch.equal(torch.random.get_rng_state(), state), "the global random state is the caller's"
+
+
+def test_another_input_size_and_other_classes():
+    model = load_model(
+        "torchvision:mobilenet_v3_small", weights="untrained", device="cpu", input_size=64, num_classes=7
+    )
+    assert (model.card.input_size, model.card.outputs, model.card.labels) == (64, 7, None)
+    assert model.card.layer("features.1").shape == (16, 16, 16)
+    assert model.card.layer("features.1").stride == (4.0, 4.0)
+    with pytest.raises(InvalidRequestError, match="no_such_option"):
+        load_model(f"torchvision:{NAME}", weights="untrained", device="cpu", no_such_option=1)
+    with pytest.raises(InvalidRequestError, match="input size is 0"):
+        load_model(f"torchvision:{NAME}", weights="untrained", device="cpu", input_size=0)
+    with pytest.raises(InvalidRequestError, match=r"SqueezeNet does not run on images \[3, 8, 8\]"):
+        load_model(f"torchvision:{NAME}", weights="untrained", device="cpu", input_size=8)
+    with pytest.raises(InvalidRequestError, match="reference takes no options; input_size"):
+        load_model("reference", device="cpu", input_size=64)
+
+
+def test_position_embeddings_are_interpolated_for_another_input_size(monkeypatch, tmp_path):
+    from torchvision.models import VisionTransformer
+
+    def small(architecture, weights, image_size=32):
+        return VisionTransformer(image_size, 8, 1, 2, 16, 32, num_classes=1000)
+
+    monkeypatch.setattr(models, "get_model", small)
+    source = small("", None)
+    torch.nn.init.normal_(source.encoder.pos_embedding, generator=torch.Generator().manual_seed(0))
+    save_file(source.state_dict(), tmp_path / "vit.safetensors")
+    model = load_model("torchvision:vit_b_16", weights=tmp_path / "vit.safetensors", device="cpu", input_size=64)
+    info = model.card.layer("encoder.layers.encoder_layer_0")
+    assert (info.shape, info.grid_shape) == ((65, 16), (8, 8))
+    ours, theirs = (net.encoder.pos_embedding.detach() for net in (model.module, source))
+    assert torch.equal(ours[:, 0], theirs[:, 0])
+    corners = ours[0, 1:].view(8, 8, 16)[::7, ::7]
+    torch.testing.assert_close(corners, theirs[0, 1:].view(4, 4, 16)[::3, ::3])
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_auxiliary_heads_are_not_needed(name, tmp_path):
+    """A file with the heads that only training uses, and one without them, give the same network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        full = models.get_model(name, weights=None, init_weights=False)
+    heads = ("aux", "AuxLogits")
+    state = full.state_dict()
+    assert any(key.startswith(heads) for key in state)
+    save_file(state, tmp_path / "full.safetensors")
+    save_file({key: one for key, one in state.items() if not key.startswith(heads)}, tmp_path / "bare.safetensors")
+    loaded = [load_model(f"torchvision:{name}", weights=tmp_path / f"{one}.safetensors", device="cpu", input_size=96)
+              for one in ("full", "bare")]  # fmt: skip
+    assert loaded[0].card.digest == loaded[1].card.digest
+    full.eval()
+    full.transform_input = True
+    x = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), loaded[0].frozen():
+        ours = loaded[0].activations(x, frozenset({OUTPUT}))[OUTPUT]
+        torch.testing.assert_close(ours, full((x - loaded[0]._mean) / loaded[0]._std))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_many_channels(channels):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(channels, 5, 3, stride=4, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 64, 2))
+    mean, std = [0.1 * (i + 1) for i in range(channels)], [0.2 * (i + 1) for i in range(channels)]
+    model = Model(net, input_size=32, mean=mean, std=std)
+    assert model.card.channels == channels
+    x = torch.rand(2, channels, 32, 32, generator=torch.Generator().manual_seed(1))
+    normal = (x - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(model.activations(x, frozenset({OUTPUT}))[OUTPUT], net(normal))
+
+
+def test_normalisation_that_does_not_fit(tiny_net):
+    with pytest.raises(InvalidRequestError, match="mean has 1 entries, std 3"):
+        Model(tiny_net, input_size=32, mean=(0.5,))
+    with pytest.raises(InvalidRequestError, match="std is"):
+        Model(tiny_net, input_size=32, std=(0.5, 0.0, 0.5))
+    with pytest.raises(InvalidRequestError, match=r"TinyNet does not run on images \[1, 32, 32\].*mean and std"):
+        Model(tiny_net, input_size=32, mean=(0.5,), std=(0.5,))
+
+
+def test_a_backbone_without_its_head_gives_no_logits():
+    net = models.resnet18(num_classes=4)
+    assert Model(net, input_size=64).card.outputs == 4
+    net.fc = nn.Identity()
+    card = Model(net, input_size=64).card
+    assert card.outputs is None
+    assert card.layer("fc").shape == (512,)
+    assert Model(net, input_size=64, logits=True).card.outputs == 512
+    assert Model(models.resnet18(num_classes=4), input_size=64, logits=False).card.outputs is None
+
+
+def test_a_network_without_layers():
+    with pytest.raises(InvalidRequestError, match="has no layer"):
+        Model(nn.Sequential(nn.Unflatten(1, (1, 3))), input_size=8)

@@ -1,0 +1,206 @@
+"""A network with everything accentuation needs to know of it."""
+
+import copy
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from accentor.engine.layers import INPUT, OUTPUT, Trace, activations, frozen
+from accentor.engine.models.defaults import default_regularization_layer
+from accentor.engine.models.devices import read_device
+from accentor.engine.models.weights import check_finite, digest
+from accentor.engine.redirection import redirected
+from accentor.engine.tracing import trace
+from accentor.errors import InvalidRecipeError, InvalidRequestError
+from accentor.spec import ModelCard
+
+BLANKS = 2
+"""Images that a network is traced with."""
+
+
+class Model:
+    """A network in evaluation, with its preprocessing, labels and layers.
+
+    The network itself is never changed: hooks, modes and gradient flags are as they were after every use.
+
+    Parameters
+    ----------
+    module
+        Takes images [B, C, S, S], normalised; usually gives logits [B, K].
+    input_size
+        S, in pixels.
+    mean, std
+        Normalisation of images in 0..1 by channel; their number is C: one for grey images, three for colour.
+    labels
+        Names of the K logits.
+    regularization_layer
+        The default ℓ; none: see `default_regularization_layer`.
+    name, source
+        What it is called, and where it is from.
+    logits
+        Whether a vector that the network gives is logits; none: unless it ends in an ``nn.Identity`` or has no classes,
+        as a backbone without its head does.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the network does not run on such images, or has no layer that can be read.
+    InvalidWeightsError
+        If its weights are not finite.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        input_size: int = 224,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        labels: Sequence[str] | None = None,
+        regularization_layer: str | None = None,
+        name: str = "model",
+        source: str = "module",
+        logits: bool | None = None,
+    ) -> None:
+        _check_normalization(mean, std)
+        self.module = module
+        first = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+        self.device = first.device
+        self._dtype, self._format = first.dtype, torch.contiguous_format
+        self._mean = torch.tensor(mean, device=self.device).view(1, -1, 1, 1)
+        self._std = torch.tensor(std, device=self.device).view(1, -1, 1, 1)
+        self._casts: dict[tuple[torch.dtype, torch.memory_format], tuple[tuple[int, ...], Model]] = {}
+        check_finite(module)
+        self._trace = _trace(module, self._blank(len(mean), input_size))
+        layers = self._trace.layers
+        outputs = self._trace.width if logits or (logits is None and not self._trace.headless) else None
+        types = ((layer.name, layer.type) for layer in layers if layer.name not in self._trace.inputs)
+        self.card = ModelCard(
+            name=name,
+            source=source,
+            digest=digest(module, [source, input_size, *mean, *std, *types]),
+            input_size=input_size,
+            channels=len(mean),
+            labels=tuple(labels) if labels is not None and len(labels) == outputs else None,
+            outputs=outputs,
+            regularization_layer=regularization_layer or default_regularization_layer(module, layers, input_size),
+            layers=layers,
+        )
+
+    def activations(self, images: Tensor, names: frozenset[str], *, redirect: bool = False) -> dict[str, Tensor]:
+        """Return the activations at the named layers, running no deeper than needed.
+
+        Parameters
+        ----------
+        images
+            [B, C, S, S] in 0..1, float32. They are normalised in float32, then cast to the network's own type.
+        names
+            Names of layers; `OUTPUT` for the network's output, `INPUT` for these images.
+        redirect
+            Whether gradients pass ReLUs that are off, as in `redirected`.
+
+        Returns
+        -------
+        dict of str to Tensor
+            [B, C, H, W], [B, tokens, C] or [B, C], in the network's own type; each with the graph to the images, and
+            part of the graph of what lies behind it.
+        """
+        found = {INPUT: images} if INPUT in names else {}
+        if deeper := names - {INPUT}:
+            inputs = ((images - self._mean) / self._std).to(self._dtype, memory_format=self._format)
+            with redirected(wanted=redirect):
+                found |= activations(self.module, inputs, deeper, self._trace)
+        return found
+
+    def to(self, device: str | torch.device) -> "Model":
+        """Return this model on another device: itself if it is there already, else a copy."""
+        target = read_device(device)
+        if target == self.device or (target.index is None and target.type == self.device.type):
+            return self
+        twin = self._twin(copy.deepcopy(self.module).to(target))
+        twin.device = target
+        twin._mean, twin._std = self._mean.to(target), self._std.to(target)
+        return twin
+
+    def cast(self, dtype: torch.dtype, memory_format: torch.memory_format = torch.channels_last) -> "Model":
+        """Return a copy that computes in this type and memory layout; made once, then kept.
+
+        It has this model's card, digest and all, and takes the same float32 images. This network stays as it is; if its
+        weights are changed in place a new copy is made.
+
+        Raises
+        ------
+        InvalidRecipeError
+            If the network does not run in this type.
+        """
+        if (dtype, memory_format) == (self._dtype, self._format):
+            return self
+        state = tuple(parameter._version for parameter in self.module.parameters())
+        kept = self._casts.get((dtype, memory_format))
+        if kept is None or kept[0] != state:
+            kept = (state, self._cast(dtype, memory_format))
+            self._casts[dtype, memory_format] = kept
+        return kept[1]
+
+    def depth(self, names: frozenset[str]) -> int:
+        """Return how many layers finish before the last of these does; the output counts as the last."""
+        position = {INPUT: 0, **self._trace.position}
+        return max(position.get(name, len(self._trace.layers)) for name in names)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """Return a context in which the network is in evaluation mode without parameter gradients."""
+        return frozen(self.module)
+
+    def renamed(self, name: str, source: str | None = None) -> "Model":
+        """Return this model under another name, its network shared."""
+        twin = self._twin(self.module)
+        twin.card = self.card.model_copy(update={"name": name, "source": source or self.card.source})
+        return twin
+
+    def _blank(self, channels: int, side: int) -> Tensor:
+        return torch.zeros(BLANKS, channels, side, side, device=self.device, dtype=self._dtype)
+
+    def _twin(self, module: nn.Module) -> "Model":
+        twin = copy.copy(self)
+        twin.module, twin._casts = module, {}
+        return twin
+
+    def _cast(self, dtype: torch.dtype, memory_format: torch.memory_format) -> "Model":
+        module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
+        twin = self._twin(module.to(dtype=dtype, memory_format=memory_format))  # type: ignore[call-overload]
+        twin._dtype, twin._format = dtype, memory_format
+        if dtype != self._dtype:
+            blank = torch.zeros(1, self.card.channels, self.card.input_size, self.card.input_size, device=self.device)
+            try:
+                with torch.no_grad():
+                    twin.activations(blank, frozenset({OUTPUT}))
+            except RuntimeError as error:
+                name = str(dtype).removeprefix("torch.")
+                raise InvalidRecipeError(f"{self.card.name} does not run in {name}: {error}") from error
+        return twin
+
+
+def _trace(module: nn.Module, blank: Tensor) -> Trace:
+    try:
+        traced = trace(module, blank)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        raise InvalidRequestError(
+            f"{type(module).__name__} does not run on images {list(blank.shape[1:])}: {error}; give the input_size and "
+            "as many entries of mean and std as it takes channels"
+        ) from error
+    if not traced.layers:
+        raise InvalidRequestError(
+            f"{type(module).__name__} has no layer that gives [B, C], [B, tokens, C], [B, C, H, W] or [B, H, W, C]"
+        )
+    return traced
+
+
+def _check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
+    if len(mean) != len(std) or not mean:
+        raise InvalidRequestError(f"mean has {len(mean)} entries, std {len(std)}: expected one each by channel")
+    if min(std) <= 0:
+        raise InvalidRequestError(f"std is {tuple(std)}: expected numbers above 0")
