@@ -9,15 +9,27 @@ LUCID_COLOR_CORRELATION = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05],
 COLOR_CORRELATION = (LUCID_COLOR_CORRELATION / LUCID_COLOR_CORRELATION.norm(dim=0).max()).T.contiguous()
 """C [3, 3], rows as in the method: Lucid's matrix divided by its largest column norm, 0.46195, and transposed."""
 
+RGB = 3
+
 LOGIT_EPS = 1e-6
 """The seed's pixels are clamped to [ε, 1 − ε] before the logit, as in the reference (faccent 1.0.3)."""
 
 
+def color_matrix(channels: int) -> Tensor:
+    """Return C [channels, channels], float64: Lucid's for three channels, taken to be RGB; else the identity."""
+    return COLOR_CORRELATION.double() if channels == RGB else torch.eye(channels, dtype=torch.float64)
+
+
 def recorrelate(z: Tensor) -> Tensor:
-    """Return z C for decorrelated colours z [..., 3, H, W]: each pixel is a row vector."""
-    return torch.einsum("...ihw,ij->...jhw", z, COLOR_CORRELATION.to(z))
+    """Return z C for decorrelated colours z [..., C, H, W]: each pixel is a row vector."""
+    return mix(z, color_matrix(z.shape[-3]).to(z))
 
 
 def decorrelate(z: Tensor) -> Tensor:
-    """Return z C⁻¹ for colours z [..., 3, H, W]: the inverse of `recorrelate`."""
-    return torch.einsum("...ihw,ij->...jhw", z, torch.linalg.inv(COLOR_CORRELATION.double()).to(z))
+    """Return z C⁻¹ for colours z [..., C, H, W]: the inverse of `recorrelate`."""
+    return mix(z, torch.linalg.inv(color_matrix(z.shape[-3])).to(z))
+
+
+def mix(z: Tensor, matrix: Tensor) -> Tensor:
+    """Return z M for pixels z [..., C, H, W] as row vectors and M [C, C]."""
+    return (matrix.mT @ z.flatten(-2)).view(z.shape)
