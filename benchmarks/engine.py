@@ -1,24 +1,38 @@
-"""Seconds a step of the engine, as a ratio to the model passes that cannot be avoided, in the same run.
+"""Seconds a step of the engine, as ratios to the model passes that cannot be avoided and to faccent, in the same run.
 
 The floor of a setting: forward and input-backward of T crops up to the target, and forward of T seed crops up to the
-regularisation layer, alone. ``python benchmarks/engine.py [--steps N]``; SqueezeNet's weights do not change its speed.
+regularisation layer, alone, in the same precision and memory layout. Weights do not change the speed: none are needed.
+``python benchmarks/engine.py [--quick] [--faccent FOLDER]``, where FOLDER was filled by
+``pip install --target FOLDER --no-deps faccent==1.0.3 einops decorator``.
 """
 
 import argparse
+import json
+import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import save_file
 
-from accentor.engine import Model, Pair, accentuate_pairs, load_model
-from accentor.spec import Recipe, parse_feature
+from accentor.engine import Model, Pair, accentuate_pairs, load_model, running
+from accentor.engine.memory import bytes_per_pair
+from accentor.spec import PRESETS, Recipe, parse_feature
 
 REPEATS = 5
+LAYERS = {"torchvision:resnet50": "layer1"}
+TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "268435456"}
+"""glibc's tunables that keep freed memory, so that large tensors are not mapped and unmapped every step."""
 
 
 @dataclass(frozen=True)
@@ -29,42 +43,23 @@ class Setting:
     feature: str
     size: int
 
+    def load(self) -> Model:
+        """Load the model, without trained weights where they would have to be downloaded."""
+        return load_model(self.source, weights=None if self.source == "reference" else "untrained", device="cpu")
 
+    def recipe(self, steps: int, **settings: object) -> Recipe:
+        """Return ``natural`` with the canvas and the layer of this setting."""
+        mine = {"steps": steps, "snapshots": 1, "size": self.size, "regularization_layer": LAYERS.get(self.source)}
+        return Recipe.model_validate(PRESETS["natural"].model_dump() | mine | {"crops": 16} | settings)
+
+
+SQUEEZENET = Setting("torchvision:squeezenet1_0", "logit:0", 512)
 SETTINGS = (
-    Setting("reference", "logit:0", 256),
-    Setting("torchvision:squeezenet1_0", "logit:0", 512),
+    SQUEEZENET,
+    Setting("torchvision:resnet50", "logit:0", 512),
     Setting("torchvision:squeezenet1_0", "channel:features.5:3", 512),
+    Setting("reference", "logit:0", 256),
 )
-
-
-def floor_seconds(model: Model, names: frozenset[str], crops: int) -> float:
-    """Return the median seconds of the passes that one step cannot do without."""
-    side = model.card.input_size
-    images = torch.rand(crops, 3, side, side)
-    layer = frozenset({model.card.regularization_layer})
-
-    def once() -> None:
-        pixels = images.clone().requires_grad_()
-        target = model.activations(pixels, names)
-        sum(value.sum() for value in target.values()).backward()
-        with torch.no_grad():
-            model.activations(images, layer)
-
-    with model.frozen():
-        return median_seconds(once)
-
-
-def step_seconds(model: Model, setting: Setting, recipe: Recipe) -> float:
-    """Return the median seconds between two steps of a run; setting up and measuring clean values is not in it."""
-    moments: list[tuple[int, float]] = []
-    pair = Pair(torch.rand(3, setting.size, setting.size), parse_feature(setting.feature))
-    for _, ending in accentuate_pairs(
-        model, [pair], recipe, on_step=lambda report: moments.append((report.step, time.perf_counter()))
-    ):
-        if isinstance(ending, Exception):
-            raise ending
-    gaps = zip(moments, moments[1:], strict=False)
-    return statistics.median((there - here) / (later - earlier) for (earlier, here), (later, there) in gaps)
 
 
 def median_seconds(call: Callable[[], None]) -> float:
@@ -78,33 +73,165 @@ def median_seconds(call: Callable[[], None]) -> float:
     return statistics.median(times)
 
 
-def measure(settings: Sequence[Setting], steps: int) -> Table:
-    """Measure every setting; return the table."""
-    table = Table("model", "feature", "canvas", "floor, s", "step, s", "ratio")
+def floor_seconds(model: Model, names: frozenset[str], recipe: Recipe, dtype: torch.dtype) -> float:
+    """Return the median seconds of the passes that one step cannot do without."""
+    network, side = model.cast(dtype, torch.channels_last), model.card.input_size
+    images = torch.rand(recipe.crops, 3, side, side).contiguous(memory_format=torch.channels_last)
+    layers = frozenset(model.card.regularization_layers(recipe))
+
+    def once() -> None:
+        pixels = images.clone().requires_grad_()
+        target = network.activations(pixels, names)
+        torch.stack([value.sum() for value in target.values()]).sum().backward()
+        with torch.no_grad():
+            network.activations(images, layers)
+
+    with network.frozen():
+        return median_seconds(once)
+
+
+def step_seconds(model: Model, setting: Setting, recipe: Recipe) -> float:
+    """Return the mean seconds of a step of a run, after the first two; clean values are measured at its end alone."""
+    moments: list[float] = []
+    running.REPORT_S = 0.0
+    pair = Pair(torch.rand(3, setting.size, setting.size), parse_feature(setting.feature))
+    for _, ending in accentuate_pairs(model, [pair], recipe, on_step=lambda _: moments.append(time.perf_counter())):
+        if isinstance(ending, Exception):
+            raise ending
+    return (moments[-2] - moments[1]) / (len(moments) - 3)
+
+
+def against_the_floor(steps: int, settings: Sequence[Setting]) -> Table:
+    """Measure every setting in both precisions; return the table."""
+    table = Table("model", "feature", "precision", "floor, s", "step, s", "ratio", title="against the floor")
     for setting in settings:
-        weights = "untrained" if setting.source.startswith("torchvision") else None
-        model = load_model(setting.source, weights=weights)
-        recipe = Recipe(steps=steps, snapshots=1, size=setting.size)
+        model = setting.load()
         feature = model.card.resolve(parse_feature(setting.feature))
         names = frozenset("" if t.feature.kind == "logit" else t.feature.layer for t in feature.terms_of())
-        floor = floor_seconds(model, names, recipe.crops)
-        step = step_seconds(model, setting, recipe)
-        table.add_row(
-            setting.source, setting.feature, str(setting.size), f"{floor:.3f}", f"{step:.3f}", f"{step / floor:.2f}"
-        )
+        for precision, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+            recipe = setting.recipe(steps, precision=precision)
+            floors = [floor_seconds(model, names, recipe, dtype)]
+            step = step_seconds(model, setting, recipe)
+            floors.append(floor_seconds(model, names, recipe, dtype))
+            floor = statistics.mean(floors)
+            table.add_row(
+                setting.source, setting.feature, precision, f"{floor:.3f}", f"{step:.3f}", f"{step / floor:.2f}"
+            )
     return table
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=12)
-    arguments = parser.parse_args()
-    console = Console(width=110)
-    console.print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+def faccent_step_seconds(package: Path, alpha: float, steps: int, environment: dict[str, str]) -> float:
+    """Return the seconds of one step of faccent, unmodified: the difference of a long and a short run, a step each."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = []
+        for count in (2, 2 + steps):
+            setting = {
+                "parameterization": "fourier", "crops": 16, "steps": count, "layer": "features.3",
+                "regularization": alpha,
+            }  # fmt: skip
+            job = {"source": SQUEEZENET.source, "weights": "untrained", "units": [0], "seeds": [0], "setting": setting}
+            paths = [Path(folder) / name for name in ("job.safetensors", "out.safetensors")]
+            save_file({"images": torch.rand(1, 3, 512, 512)}, paths[0], metadata={"job": json.dumps(job)})
+            script = Path(__file__).with_name("run_faccent.py")
+            command = [sys.executable, str(script), str(package), *map(str, paths)]
+            subprocess.run(command, check=True, env=os.environ | environment)  # noqa: S603
+            from safetensors.torch import load_file
+
+            seconds.append(load_file(paths[1])["seconds.0"].item())
+    return (seconds[1] - seconds[0]) / steps
+
+
+def against_faccent(package: Path, steps: int) -> Table:
+    """Compare the seconds of a step at equal settings: SqueezeNet, 512 px, 16 crops, fourier."""
+    table = Table(
+        "regularised", "faccent, s", "its allocator tuned, s", "ours float32, s", "ours bfloat16, s", "ratios"
     )
-    console.print(measure(SETTINGS, arguments.steps))
+    table.title = "against faccent 1.0.3: SqueezeNet, 512 px, 16 crops, fourier"
+    model = SQUEEZENET.load()
+    for alpha in (0.3, 0.0):
+        plain, tuned = (faccent_step_seconds(package, alpha, steps, environment) for environment in ({}, TUNED))
+        ours = [
+            step_seconds(model, SQUEEZENET, SQUEEZENET.recipe(steps + 4, precision=precision, regularization=alpha))
+            for precision in ("float32", "bfloat16")
+        ]
+        ratios = " / ".join(f"{plain / mine:.1f}, {tuned / mine:.1f}" for mine in ours)
+        table.add_row("α = 0.3" if alpha else "no", f"{plain:.2f}", f"{tuned:.2f}", *(f"{s:.3f}" for s in ours), ratios)
+    return table
+
+
+def many_pairs(count: int) -> Table:
+    """Compare many pairs in one call with as many calls, and the memory that they take."""
+    model = load_model("reference", device="cpu")
+    recipe = Recipe.model_validate(PRESETS["fast"].model_dump() | {"steps": 5, "size": 256})
+    pairs = [Pair(torch.rand(3, 256, 256), parse_feature(f"logit:{index % 18}"), index) for index in range(count)]
+
+    def call(some: Sequence[Pair]) -> None:
+        for _ in accentuate_pairs(model, some, recipe):
+            pass
+
+    call(pairs[:1])
+    started = time.perf_counter()
+    for pair in pairs:
+        call([pair])
+    alone = time.perf_counter() - started
+    before = peak_mib()
+    started = time.perf_counter()
+    call(pairs)
+    together = time.perf_counter() - started
+    table = Table("pairs", "one call each, s", "one call, s", "ratio", "peak grew by, MiB", title="many pairs")
+    table.add_row(
+        str(count), f"{alone:.1f}", f"{together:.1f}", f"{together / alone:.2f}", f"{peak_mib() - before:.0f}"
+    )
+    return table
+
+
+def memory(sizes: Sequence[int]) -> Table:
+    """Compare the estimate of a pair's memory with what a run's peak grows by, in a process of its own for each."""
+    table = Table("pairs at once", "estimated, MiB", "measured, MiB", title="memory: SqueezeNet, 16 crops, bfloat16")
+    for size in sizes:
+        command = [sys.executable, __file__, "--measure-memory", str(size)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        estimated, measured = json.loads(answer.stdout)
+        table.add_row(str(size), f"{estimated:.0f}", f"{measured:.0f}")
+    return table
+
+
+def measure_memory(size: int) -> tuple[float, float]:
+    """Return the estimated and the measured growth of this process's peak for so many pairs at once, in MiB."""
+    model, recipe = SQUEEZENET.load(), SQUEEZENET.recipe(3, precision="bfloat16")
+    network = model.cast(torch.bfloat16, torch.channels_last)
+    layers = frozenset({"", *model.card.regularization_layers(recipe)})
+    estimated = size * bytes_per_pair(network, layers, recipe, (512, 512)) / 2**20
+    pairs = [Pair(torch.rand(3, 512, 512), parse_feature(SQUEEZENET.feature), index) for index in range(size)]
+    before = peak_mib()
+    for _ in accentuate_pairs(model, pairs, recipe, micro_batch=size):
+        pass
+    return estimated, peak_mib() - before
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--quick", action="store_true", help="SqueezeNet and the reference model alone")
+    parser.add_argument("--faccent", type=Path, help="folder into which faccent was installed")
+    parser.add_argument("--measure-memory", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure_memory:
+        sys.stdout.write(json.dumps(measure_memory(arguments.measure_memory)))
+        return
+    console = Console(width=120)
+    console.print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    console.print(against_the_floor(arguments.steps, SETTINGS[::3] if arguments.quick else SETTINGS))
+    if arguments.faccent is not None:
+        console.print(against_faccent(arguments.faccent, 3 if arguments.quick else 6))
+    console.print(many_pairs(8 if arguments.quick else 64))
+    console.print(memory((1, 2) if arguments.quick else (1, 2, 4)))
 
 
 if __name__ == "__main__":
