@@ -13,6 +13,10 @@ Each class has a stable ``code`` (it never changes once released) and the HTTP `
     │   ├── InvalidWeightsError     invalid-weights       422
     │   ├── DigestMismatchError     digest-mismatch       422
     │   ├── UnknownModelError       unknown-model         422
+    │   ├── UnknownDictionaryError  unknown-dictionary    422
+    │   ├── UnknownDatasetError     unknown-dataset       422
+    │   ├── DuplicateIdError        duplicate-custom-id   422
+    │   ├── UnreadableBodyError     unreadable-body       400
     │   ├── NotFoundError           not-found             404
     │   ├── IllegalTransitionError  illegal-transition    409
     │   ├── TooLargeError           too-large             413
@@ -24,6 +28,7 @@ Each class has a stable ``code`` (it never changes once released) and the HTTP `
     │   ├── ModelChangedError       model-changed         500
     │   ├── WorkerLostError         worker-lost           500
     │   ├── TimeLimitError          time-limit            500
+    │   ├── DeadlineError           deadline              500
     │   ├── CanceledError           canceled              500
     │   └── UnexpectedError         unexpected            500
     └── ServiceError                we are broken: the same request may work later
@@ -126,6 +131,34 @@ class UnknownModelError(RequestError):
     status = 422
 
 
+class UnknownDictionaryError(RequestError):
+    """There is no feature dictionary of this name."""
+
+    code = "unknown-dictionary"
+    status = 422
+
+
+class UnknownDatasetError(RequestError):
+    """There is no dataset of this name."""
+
+    code = "unknown-dataset"
+    status = 422
+
+
+class DuplicateIdError(RequestError):
+    """A custom_id was given twice in one batch."""
+
+    code = "duplicate-custom-id"
+    status = 422
+
+
+class UnreadableBodyError(RequestError):
+    """The body breaks off, or is not encoded as it was announced."""
+
+    code = "unreadable-body"
+    status = 400
+
+
 class NotFoundError(RequestError):
     """There is no such image, job, batch or object."""
 
@@ -194,6 +227,12 @@ class TimeLimitError(JobError):
     """The job took longer than a job may."""
 
     code = "time-limit"
+
+
+class DeadlineError(JobError):
+    """The batch's deadline came before the job had begun."""
+
+    code = "deadline"
 
 
 class CanceledError(JobError):

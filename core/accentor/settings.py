@@ -54,6 +54,17 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(64 * MEBIBYTE, ge=1, description="bytes of any other request body")
     max_image_pixels: int = Field(64_000_000, ge=1, description="pixels (width × height) of one image")
     max_batch_jobs: int = Field(10_000_000, ge=1, description="jobs of one batch")
+    max_lines: int = Field(1_000_000, ge=1, description="jobs of one upload of JSON Lines")
+    max_lines_bytes: int = Field(
+        4 * 1024 * MEBIBYTE, ge=1, description="bytes of one upload of JSON Lines, also when unpacked"
+    )
+    batch_lifetime_s: int = Field(
+        180 * 86_400, ge=60, description="seconds after its end that a batch and its results are kept"
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description='pages elsewhere that may use this API, as JSON: `["https://atlas.example.org"]`'
+    )
+    gzip_min_bytes: int = Field(1_024, ge=0, description="bytes from which on an answer is packed; 0: none is")
     max_wait_s: int = Field(60, ge=0, description="seconds that `Prefer: wait=N` is honoured for")
     events_per_s: float = Field(2.0, gt=0, le=10, description="progress events per second and listener")
 
@@ -70,6 +81,7 @@ class Settings(BaseSettings):
     shard_seconds: float = Field(60.0, gt=0, description="seconds of work that one shard aims at")
     first_shard_jobs: int = Field(4, ge=1, description="jobs of a shard while a model's speed is not yet known")
     max_shard_jobs: int = Field(1_024, ge=1, description="jobs that one shard never exceeds")
+    coalesce_jobs: int = Field(32, ge=1, description="single jobs that wait for a model and are run together")
     window: int = Field(3, ge=1, description="shards of a lane and model that wait in its queue at once")
     tick_s: float = Field(1.0, gt=0, description="seconds between looks for lost shards and free room in the queues")
     lease_s: float = Field(30.0, gt=0, description="seconds without a sign of life after which a shard counts as lost")

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
-from accentor.spec import BatchState, BatchStatus, Counts, Lane
+from accentor.errors import DeadlineError
+from accentor.spec import BatchState, BatchStatus, Counts, Failure, Lane
 from accentor.state.records import Shard
 
 
@@ -42,11 +43,25 @@ def batch_status(record: Mapping[bytes, bytes], now: datetime) -> BatchStatus:
         rate=rate,
         eta_s=left / rate if rate and finished is None else None,
         metadata=json.loads(record[b"metadata"]),
+        skipped=int(record.get(b"skipped", 0)),
+        failure=batch_failure(record),
         created_at=cast("datetime", moment(record[b"created_at"])),
+        deadline_at=moment(record.get(b"deadline_at")),
+        expires_at=moment(record.get(b"expires_at")),
         started_at=started,
         finished_at=finished,
         cancel_requested_at=moment(record.get(b"cancel_requested_at")),
     )
+
+
+def batch_failure(record: Mapping[bytes, bytes]) -> Failure | None:
+    """Return why the jobs of a batch failed that have no reason of their own, or none if there are no such jobs."""
+    passed = moment(record.get(b"deadline_passed_at"))
+    if passed is None:
+        return None
+    deadline = moment(record.get(b"deadline_at")) or passed
+    detail = f"it had not begun by the batch's deadline, {deadline:%Y-%m-%d %H:%M:%S} UTC"
+    return Failure(code=DeadlineError.code, detail=detail, attempts=0)
 
 
 def _rate(counts: Counts, started: datetime | None, until: datetime) -> float | None:

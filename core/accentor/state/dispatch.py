@@ -18,7 +18,11 @@ def dispatch(store: JobStore, publish: Publish, settings: Settings) -> int:
 
 
 def sweep(store: JobStore, publish: Publish, settings: Settings) -> int:
-    """Send shards again that lost their message or their worker; return how many were looked after."""
+    """Send shards again that lost their message or their worker; return how many were looked after.
+
+    Jobs that have not begun by their batch's deadline fail.
+    """
+    store.pass_deadlines()
     count = 0
     for lane, model in store.shards.lanes():
         found = store.shards.find_lost(lane, model, lease_s=settings.lease_s, due_s=settings.republish_s)

@@ -6,7 +6,10 @@ if tonumber(index) < 0 or tonumber(index) >= tonumber(redis.call('HGET', batch.r
 end
 local before = job_state(batch, index)
 if ENDED[before] then return 0 end
-if after ~= 'c' then begin(batch) end
+if after ~= 'c' then
+  begin(batch)
+  redis.call('APPEND', batch.order, struct.pack('<I4', tonumber(index)))
+end
 move(batch, index, before, after)
 if ARGV[4] == '1' then redis.call('HINCRBY', batch.record, 'cached', 1) end
 if ARGV[5] ~= '' then redis.call('HSET', batch.failures, index, ARGV[5]) end

@@ -1,5 +1,6 @@
 """The job store: batches and their jobs in Redis. Every transition is one server-side script."""
 
+import struct
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -17,13 +18,25 @@ from accentor.spec import (
     state_of_code,
 )
 from accentor.state.client import Scripts, guarded
-from accentor.state.decoding import batch_status, text
-from accentor.state.keys import BATCHES, CARDS, LANES, READY, batch_keys, lane_field, ring_key
+from accentor.state.decoding import batch_failure, batch_status, text
+from accentor.state.keys import (
+    BATCHES,
+    CARDS,
+    DEADLINES,
+    EXPIRIES,
+    LANES,
+    READY,
+    UPLOADS,
+    batch_keys,
+    lane_field,
+    ring_key,
+)
 from accentor.state.records import NewBatch
 from accentor.state.shards import ShardStore
 
 NEVER_TOUCHED = "\0"
 SCAN_JOBS = 65_536
+ORDER_BYTES = 4
 READY_S = 15.0
 """Seconds that a worker counts as living after it said so."""
 
@@ -99,10 +112,16 @@ class JobStore:
             "lane": record.lane,
             "metadata": canonical_json(record.metadata),
         }
-        keys = [batch_keys(record.id)[0], BATCHES, LANES, ring_key(record.lane, record.model)]
+        if record.lifetime_s is not None:
+            fixed["lifetime_s"] = str(record.lifetime_s)
+        if record.skipped:
+            fixed["skipped"] = str(record.skipped)
+        keys = [batch_keys(record.id)[0], BATCHES, LANES, ring_key(record.lane, record.model), DEADLINES]
         place = lane_field(record.lane, record.model)
+        deadline = "" if record.deadline_s is None else record.deadline_s
         fields: list[str | bytes] = [part for pair in fixed.items() for part in pair]
-        self._run("create_batch", keys, record.id, record.total, place, record.created_at.timestamp(), *fields)
+        created = record.created_at.timestamp()
+        self._run("create_batch", keys, record.id, record.total, place, created, deadline, *fields)
 
     @guarded
     def status(self, batch_id: str) -> BatchStatus:
@@ -162,7 +181,11 @@ class JobStore:
     def failure(self, batch_id: str, index: int) -> Failure | None:
         """Return why a job failed, or none if it did not."""
         found = self._client.hget(batch_keys(batch_id)[2], str(index))
-        return None if found is None else Failure.model_validate_json(found)
+        if found is not None:
+            return Failure.model_validate_json(found)
+        if self.job_state(batch_id, index) is not JobState.FAILED:
+            return None
+        return batch_failure(self._record(batch_id))
 
     @guarded
     def failures(self, batch_id: str, cursor: int = 0, limit: int = 100) -> list[tuple[int, Failure]]:
@@ -171,11 +194,19 @@ class JobStore:
         if not indices:
             return []
         texts = self._client.hmget(batch_keys(batch_id)[2], [str(index) for index in indices])
-        return [
-            (index, Failure.model_validate_json(found))
-            for index, found in zip(indices, texts, strict=True)
-            if found is not None
-        ]
+        others = batch_failure(self._record(batch_id))
+        reasons = [others if found is None else Failure.model_validate_json(found) for found in texts]
+        return [(index, reason) for index, reason in zip(indices, reasons, strict=True) if reason is not None]
+
+    @guarded
+    def ends(self, batch_id: str, start: int, limit: int) -> list[int]:
+        """Return the indices of jobs that succeeded or failed, in the order of their ends, from a place in it on.
+
+        A job that failed and was retried comes again when it ends again.
+        """
+        key = batch_keys(batch_id)[4]
+        packed = self._client.execute_command("GETRANGE", key, start * ORDER_BYTES, (start + limit) * ORDER_BYTES - 1)
+        return [index for (index,) in struct.iter_unpack("<I", packed)]
 
     @guarded
     def progress(self, batch_id: str, index: int) -> Progress | None:
@@ -198,10 +229,84 @@ class JobStore:
         IllegalTransitionError
             If the batch has ended otherwise.
         """
-        record = self._record(batch_id)
-        ring = ring_key(batch_status(record, datetime.now(UTC)).lane, text(record[b"model"]))
-        self._run("cancel_batch", [batch_keys(batch_id)[0], ring], batch_id)
+        self._run("cancel_batch", [batch_keys(batch_id)[0], self._ring(batch_id)], batch_id)
         return self.status(batch_id)
+
+    @guarded
+    def retry(self, batch_id: str) -> BatchStatus:
+        """Queue the failed jobs of a batch that has ended; its deadline is forgotten.
+
+        Raises
+        ------
+        IllegalTransitionError
+            If the batch has not ended, or has no failed jobs.
+        """
+        self._run("retry_batch", [batch_keys(batch_id)[0], self._ring(batch_id), EXPIRIES], batch_id)
+        return self.status(batch_id)
+
+    @guarded
+    def delete(self, batch_id: str, *, results: bool = False) -> None:
+        """Let nobody see an ended batch any more; it is among `expired` until what it has is removed.
+
+        Raises
+        ------
+        IllegalTransitionError
+            If the batch has not ended.
+        """
+        self._run("delete_batch", [batch_keys(batch_id)[0], BATCHES, EXPIRIES], batch_id, int(results))
+
+    @guarded
+    def expired(self, limit: int = 100) -> list[tuple[str, str, bool]]:
+        """Return ended batches whose lifetime is over or that were deleted: id, model's digest, results too."""
+        ids = [text(name) for name in self._client.zrangebyscore(EXPIRIES, "-inf", self._now(), start=0, num=limit)]
+        found = []
+        for batch_id in ids:
+            record = self._client.hgetall(batch_keys(batch_id)[0])
+            if record:
+                wanted = record.get(b"delete_results", b"1") == b"1"
+                found.append((batch_id, text(record[b"digest"]), wanted))
+            else:
+                self._client.zrem(EXPIRIES, batch_id)
+        return found
+
+    @guarded
+    def forget(self, batch_id: str) -> None:
+        """Remove all that is known of a batch."""
+        pipeline = self._client.pipeline()
+        pipeline.zrem(BATCHES, batch_id)
+        pipeline.zrem(DEADLINES, batch_id)
+        pipeline.delete(*batch_keys(batch_id))
+        pipeline.zrem(EXPIRIES, batch_id)
+        pipeline.execute()
+
+    @guarded
+    def pass_deadlines(self) -> int:
+        """Fail the jobs that have not begun by their batch's deadline; return how many they were."""
+        count = 0
+        for name in self._client.zrangebyscore(DEADLINES, "-inf", self._now()):
+            batch_id = text(name)
+            keys = [batch_keys(batch_id)[0], self._ring(batch_id), DEADLINES]
+            count += int(self._run("pass_deadline", keys, batch_id))
+        return count
+
+    @guarded
+    def note_upload(self, batch_id: str, *, alive_s: float) -> None:
+        """Say that objects of a batch that is not created yet are being written."""
+        self._client.zadd(UPLOADS, {batch_id: self._now() + alive_s})
+
+    @guarded
+    def end_upload(self, batch_id: str) -> None:
+        """Say that these objects are the batch's now, or are gone."""
+        self._client.zrem(UPLOADS, batch_id)
+
+    @guarded
+    def abandoned_uploads(self) -> list[str]:
+        """Return the batches whose upload gives no sign of life and that were never created."""
+        ids = [text(name) for name in self._client.zrangebyscore(UPLOADS, "-inf", self._now())]
+        created = [name for name in ids if self._client.exists(batch_keys(name)[0])]
+        if created:
+            self._client.zrem(UPLOADS, *created)
+        return [name for name in ids if name not in created]
 
     @guarded
     def cancel_requested(self, batch_id: str) -> bool:
@@ -243,8 +348,12 @@ class JobStore:
         seconds, microseconds = self._client.time()
         return float(seconds) + float(microseconds) / 1e6
 
+    def _ring(self, batch_id: str) -> str:
+        lane, model = self._client.hmget(batch_keys(batch_id)[0], ["lane", "model"])
+        return ring_key("interactive" if lane == b"interactive" else "bulk", text(model or b""))
+
     def _record(self, batch_id: str) -> dict[bytes, bytes]:
         record = self._client.hgetall(batch_keys(batch_id)[0])
-        if not record:
+        if not record or b"deleted_at" in record:
             raise NotFoundError(f"there is no batch {batch_id}")
         return record

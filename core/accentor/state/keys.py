@@ -11,10 +11,20 @@ SPEEDS = f"{PREFIX}speeds"
 EMPTY_SINCE = f"{PREFIX}empty-since"
 
 
-def batch_keys(batch_id: str) -> tuple[str, str, str, str]:
-    """Return the four keys of a batch: record, status string, failures, progress."""
+DEADLINES = f"{PREFIX}deadlines"
+"""Batches by the time at which their jobs must have begun."""
+
+EXPIRIES = f"{PREFIX}expiries"
+"""Ended batches by the time at which they are to be removed."""
+
+UPLOADS = f"{PREFIX}uploads"
+"""Batches whose objects are being written or removed, by the time at which that counts as abandoned."""
+
+
+def batch_keys(batch_id: str) -> tuple[str, str, str, str, str]:
+    """Return the five keys of a batch: record, status string, failures, progress, order of the ends."""
     record = f"{PREFIX}batch:{batch_id}"
-    return record, f"{record}:states", f"{record}:failures", f"{record}:progress"
+    return record, f"{record}:states", f"{record}:failures", f"{record}:progress", f"{record}:order"
 
 
 def shard_key(shard_id: str) -> str:

@@ -1,6 +1,8 @@
--- In front of every script. A batch is four keys: its record (hash), its status string (one character a job, missing or
--- zero: queued), its failures and the progress of its running jobs (hashes by index).
+-- In front of every script. A batch is five keys: its record (hash), its status string (one character a job, missing or
+-- zero: queued), its failures and the progress of its running jobs (hashes by index), and the indices of its jobs in the
+-- order in which they ended (four bytes each).
 local PREFIX = 'accentor:'
+local STRIDE = 65536
 local NAMES = {q = 'queued', r = 'running', s = 'succeeded', f = 'failed', c = 'canceled'}
 local ENDED = {s = true, f = true, c = true}
 local BATCH_ENDED = {succeeded = true, partially_failed = true, failed = true, canceled = true}
@@ -20,7 +22,8 @@ end
 
 local function batch_of(id)
   local record = PREFIX .. 'batch:' .. id
-  return {record = record, states = record .. ':states', failures = record .. ':failures', progress = record .. ':progress'}
+  return {record = record, states = record .. ':states', failures = record .. ':failures', progress = record .. ':progress',
+    order = record .. ':order'}
 end
 
 local function job_state(batch, index)
@@ -33,6 +36,16 @@ local function move(batch, index, before, after)
   redis.call('SETRANGE', batch.states, index, after)
   redis.call('HINCRBY', batch.record, NAMES[before], -1)
   redis.call('HINCRBY', batch.record, NAMES[after], 1)
+end
+
+-- All queued jobs of a batch end in this state.
+local function end_queued(batch, total, code)
+  local queued = tonumber(redis.call('HGET', batch.record, 'queued'))
+  if queued == 0 then return end
+  local states = string.gsub(redis.call('GET', batch.states) or '', '[q%z]', code)
+  redis.call('SET', batch.states, states .. string.rep(code, total - #states))
+  redis.call('HINCRBY', batch.record, NAMES[code], queued)
+  redis.call('HSET', batch.record, 'queued', 0)
 end
 
 local function begin(batch)
@@ -51,8 +64,16 @@ local function settle(batch)
   if field[1] == 'canceling' or tonumber(field[4]) + tonumber(field[5]) == 0 then state = 'canceled'
   elseif tonumber(field[5]) == 0 then state = 'succeeded'
   elseif tonumber(field[4]) == 0 then state = 'failed' end
-  redis.call('HSET', batch.record, 'state', state, 'finished_at', stamp(now()))
+  local time = now()
+  local id = string.sub(batch.record, #PREFIX + #'batch:' + 1)
+  local lifetime = redis.call('HGET', batch.record, 'lifetime_s')
+  redis.call('HSET', batch.record, 'state', state, 'finished_at', stamp(time))
   redis.call('DEL', batch.progress)
+  redis.call('ZREM', PREFIX .. 'deadlines', id)
+  if lifetime then
+    redis.call('HSET', batch.record, 'expires_at', stamp(time + tonumber(lifetime)))
+    redis.call('ZADD', PREFIX .. 'expiries', stamp(time + tonumber(lifetime)), id)
+  end
 end
 
 -- Running jobs among these become queued again, or canceled where their batch is being canceled.
@@ -115,8 +136,47 @@ local function new_shard(batch_id, start, stop, lane, model, attempts, due)
   redis.call('HSET', key, 'batch', batch_id, 'start', start, 'stop', stop, 'lane', lane, 'model', model,
     'attempts', attempts, 'token', '', 'alive_until', 0)
   mark_sent(key, due)
+  redis.call('SREM', PREFIX .. 'running:' .. lane .. ':' .. model, id)
   redis.call('SADD', PREFIX .. 'waiting:' .. lane .. ':' .. model, id)
   return id
+end
+
+-- The first queued job from an index on; a retried batch has few.
+local function first_queued(batch, from, total)
+  while from < total do
+    local codes = redis.call('GETRANGE', batch.states, from, from + STRIDE - 1)
+    if codes == '' then return from end
+    local found = string.find(codes, '[q%z]')
+    if found then return from + found - 1 end
+    from = from + #codes
+  end
+  return nil
+end
+
+-- The next shard of the next batch in the ring; nil if none has jobs left.
+local function next_shard(ring, lane, model, jobs, due)
+  local id = redis.call('LPOP', ring)
+  while id do
+    local batch = batch_of(id)
+    local field = redis.call('HMGET', batch.record, 'state', 'cursor', 'total')
+    if field[1] == 'queued' or field[1] == 'running' then
+      local total = tonumber(field[3])
+      local start = first_queued(batch, tonumber(field[2]), total)
+      if start then
+        local stop = math.min(start + jobs, total)
+        redis.call('HSET', batch.record, 'cursor', stop)
+        if stop < total then redis.call('RPUSH', ring, id) end
+        return new_shard(id, start, stop, lane, model, 0, due)
+      end
+    end
+    id = redis.call('LPOP', ring)
+  end
+  return nil
+end
+
+local function hand_over(shard, token, alive)
+  redis.call('HSET', shard.key, 'token', token, 'alive_until', stamp(now() + alive))
+  redis.call('SMOVE', shard.waiting, shard.running, shard.id)
 end
 
 local function forget_shard(shard)

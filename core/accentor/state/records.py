@@ -9,7 +9,17 @@ from accentor.spec import Lane
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """A batch as it is created; its specification lies in the object store."""
+    """A batch as it is created; its specification lies in the object store.
+
+    Attributes
+    ----------
+    deadline_s
+        Seconds from now after which jobs that have not begun fail.
+    lifetime_s
+        Seconds from its end after which the batch is removed; none: it stays.
+    skipped
+        Lines of its upload that were left out because they were wrong.
+    """
 
     id: str
     model: str
@@ -18,6 +28,9 @@ class NewBatch:
     total: int
     created_at: datetime
     metadata: dict[str, str] = field(default_factory=dict)
+    deadline_s: int | None = None
+    lifetime_s: int | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,10 @@ GRACE_FRACTION = 1 / 3
 
 Both Redis and the worker may have slept through a lease; a living worker then has time to say so."""
 
+WORK = "work"
+MICRO = 1e6
+"""The seconds of a crop of a step are kept in microseconds."""
+
 SPEED_WEIGHT = 0.3
 """Weight of the newest measurement in the moving average of seconds per job."""
 
@@ -52,6 +56,19 @@ class ShardStore:
         """Give a waiting shard to the worker with this token; none if it has a worker or has ended."""
         reply = self._run("take_shard", [shard_key(shard_id)], shard_id, token, alive_s)
         return shard_of(reply) if reply else None
+
+    @guarded
+    def take_some(
+        self, lane: Lane, model: str, token: str, *, limit: int, alive_s: float, jobs: int = 1
+    ) -> list[Shard]:
+        """Give up to ``limit`` shards of a lane to the worker with this token: those that wait, then new ones."""
+        keys = [ring_key(lane, model), waiting_key(lane, model)]
+        return [shard_of(line) for line in self._run("take_some", keys, lane, model, token, alive_s, limit, jobs)]
+
+    @guarded
+    def any_left(self, lane: Lane, model: str) -> bool:
+        """Tell whether a shard of a lane waits, or could be handed out."""
+        return bool(self._client.exists(ring_key(lane, model), waiting_key(lane, model)))
 
     @guarded
     def renew(self, shard_id: str, token: str, *, alive_s: float) -> bool:
@@ -105,9 +122,17 @@ class ShardStore:
         return [shard_of(line) for line in reply]
 
     @guarded
-    def note_speed(self, lane: Lane, model: str, seconds_per_job: float) -> None:
-        """Let a measurement into the moving average of a lane."""
+    def note_speed(self, lane: Lane, model: str, seconds_per_job: float, *, work: float | None = None) -> None:
+        """Let a measurement into the moving average of a lane; ``work`` is the mean of steps × crops of its jobs."""
         self._run("note_speed", [SPEEDS], lane_field(lane, model), seconds_per_job, SPEED_WEIGHT)
+        if work:
+            self._run("note_speed", [SPEEDS], f"{WORK}:{model}", MICRO * seconds_per_job / work, SPEED_WEIGHT)
+
+    @guarded
+    def seconds_per_work(self, model: str) -> float | None:
+        """Return the seconds that one crop of one step takes, or none if that was never measured."""
+        found = self._client.hget(SPEEDS, f"{WORK}:{model}")
+        return None if found is None else float(found) / MICRO
 
     @guarded
     def speed(self, lane: Lane, model: str) -> float | None:

@@ -5,6 +5,9 @@
     images/<sha256>
     results/<k[:2]>/<k>/{accentuated.png, …, result.json}      k: the job's content key
     batches/<id>/spec.json
+    batches/<id>/blocks/000000.jsonl.gz                        the lines of a batch of JSON Lines, in order
+    batches/<id>/skipped.jsonl                                 those that were wrong and left out
+    models/<digest>.json                                       the card of the model a batch was submitted for
 """
 
 RESULT = "result.json"
@@ -33,3 +36,23 @@ def result_key(key: str) -> str:
 def batch_spec_key(batch_id: str) -> str:
     """Return where a batch's specification lies."""
     return f"batches/{batch_id}/spec.json"
+
+
+def batch_prefix(batch_id: str) -> str:
+    """Return what the keys of everything that belongs to one batch alone begin with."""
+    return f"batches/{batch_id}/"
+
+
+def block_key(batch_id: str, number: int) -> str:
+    """Return where a block of a batch's lines lies."""
+    return f"{batch_prefix(batch_id)}blocks/{number:06d}.jsonl.gz"
+
+
+def skipped_key(batch_id: str) -> str:
+    """Return where the faults of a batch's lines that were left out lie."""
+    return f"{batch_prefix(batch_id)}skipped.jsonl"
+
+
+def card_key(digest: str) -> str:
+    """Return where the card of the model with this digest lies."""
+    return f"models/{digest}.json"

@@ -1,0 +1,91 @@
+"""Removing what nobody needs any more: batches whose lifetime is over or that were deleted, and abandoned uploads.
+
+A result is kept by its content and may be another batch's too. It goes only if no batch of the same model that is left
+uses the same image: that keeps some results longer than needed, and never removes one that somebody still has.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from accentor.errors import IllegalTransitionError, NotFoundError, RequestError
+from accentor.spec import Jobs, KeyMaker, LineJobs, ModelCard
+from accentor.state import JobStore
+from accentor.storage import ObjectStore
+from accentor.storage.batches import jobs_of, read_batch
+from accentor.storage.keys import batch_prefix, card_key, result_key, result_prefix
+
+PAGE = 200
+
+logger = logging.getLogger(__name__)
+
+
+def tidy(jobs: JobStore, objects: ObjectStore) -> int:
+    """Remove expired and deleted batches and abandoned uploads; return how many there were."""
+    count = 0
+    for batch_id, digest, results in jobs.expired():
+        try:
+            jobs.delete(batch_id, results=True)
+        except NotFoundError:
+            logger.info("batch %s was deleted: its objects go", batch_id)
+        except IllegalTransitionError:
+            continue
+        remove(jobs, objects, batch_id, digest, results=results)
+        count += 1
+    for batch_id in jobs.abandoned_uploads():
+        logger.info("the upload of batch %s was abandoned: its objects go", batch_id)
+        remove_objects(objects, batch_prefix(batch_id))
+        jobs.end_upload(batch_id)
+        count += 1
+    return count
+
+
+def remove(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str, *, results: bool) -> None:
+    """Remove a batch that nobody sees any more; what is cut short is done by the next call."""
+    if results:
+        with suppress(RequestError, ValidationError):
+            remove_results(jobs, objects, batch_id, digest)
+    remove_objects(objects, batch_prefix(batch_id))
+    jobs.forget(batch_id)
+
+
+def remove_results(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str) -> int:
+    """Remove the results of a batch that no other batch may need; return how many there were."""
+    card = ModelCard.model_validate_json(objects.get(card_key(digest)))
+    mine = jobs_of(objects, batch_id, read_batch(objects, batch_id), card)
+    free = images_of(mine)
+    for other in _others(jobs, batch_id):
+        if jobs.model_digest(other) == digest and free:
+            with suppress(RequestError, ValidationError):
+                free -= images_of(jobs_of(objects, other, read_batch(objects, other), card))
+    keys, count = KeyMaker(card), 0
+    for job in mine if free else ():
+        if bytes.fromhex(job.image) in free:
+            key = keys.key(job)
+            objects.delete(result_key(key))
+            remove_objects(objects, f"{result_prefix(key)}/")
+            count += 1
+    return count
+
+
+def images_of(jobs: Jobs | LineJobs) -> set[bytes]:
+    """Return the sha256 of every image that the jobs need, as bytes."""
+    if isinstance(jobs, Jobs):
+        return {bytes.fromhex(image) for image in jobs.images}
+    return {bytes.fromhex(json.loads(line)["image"]) for line in jobs.lines()}
+
+
+def remove_objects(objects: ObjectStore, prefix: str) -> None:
+    """Remove every object below a prefix."""
+    for key in list(objects.keys(prefix)):
+        objects.delete(key)
+
+
+def _others(jobs: JobStore, batch_id: str) -> Iterator[str]:
+    cursor = None
+    while page := jobs.recent(PAGE, cursor):
+        yield from (status.id for status in page if status.id != batch_id)
+        cursor = page[-1].id

@@ -1,0 +1,57 @@
+"""What was submitted, as it lies in the object store: specifications, and the lines of batches of JSON Lines."""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag, TypeAdapter
+
+from accentor.spec import EMPTY_CATALOG, BatchSpec, Catalog, Jobs, LineJobs, LinesBatch, ModelCard, canonical_json
+from accentor.storage.base import ObjectStore
+from accentor.storage.keys import batch_spec_key, block_key
+
+PACKING = 1
+"""Level of gzip: the lines of a batch are alike, more effort hardly makes them smaller."""
+
+AnyBatch = BatchSpec | LinesBatch
+
+
+def _form(value: Any) -> str:
+    is_lines = isinstance(value, LinesBatch) or (isinstance(value, Mapping) and value.get("form") == "lines")
+    return "lines" if is_lines else "batch"
+
+
+_BATCH: TypeAdapter[AnyBatch] = TypeAdapter(
+    Annotated[Annotated[BatchSpec, Tag("batch")] | Annotated[LinesBatch, Tag("lines")], Discriminator(_form)]
+)
+
+
+def write_batch(objects: ObjectStore, batch_id: str, batch: AnyBatch) -> None:
+    """Store what was submitted."""
+    data = canonical_json(batch.model_dump(mode="json"))
+    objects.put(batch_spec_key(batch_id), data, content_type="application/json")
+
+
+def read_batch(objects: ObjectStore, batch_id: str) -> AnyBatch:
+    """Return what was submitted; `NotFoundError` if it is gone, `ValidationError` if it is not valid here."""
+    return _BATCH.validate_json(objects.get(batch_spec_key(batch_id)))
+
+
+def jobs_of(
+    objects: ObjectStore, batch_id: str, batch: AnyBatch, card: ModelCard, catalog: Catalog = EMPTY_CATALOG
+) -> Jobs | LineJobs:
+    """Return the jobs of what was submitted, decoded when they are asked for."""
+    if isinstance(batch, BatchSpec):
+        return batch.expand(card, catalog)
+    return LineJobs(batch, lambda number: read_block(objects, batch_id, number))
+
+
+def write_block(objects: ObjectStore, batch_id: str, number: int, lines: Sequence[bytes]) -> None:
+    """Store a block of lines."""
+    packed = gzip.compress(b"\n".join(lines), PACKING, mtime=0)
+    objects.put(block_key(batch_id, number), packed, content_type="application/gzip")
+
+
+def read_block(objects: ObjectStore, batch_id: str, number: int) -> list[bytes]:
+    """Return the lines of a block."""
+    return gzip.decompress(objects.get(block_key(batch_id, number))).split(b"\n")
