@@ -77,6 +77,9 @@ class StubReport:
     steps: int
     values: tuple[float, ...] | None
 
+    def images(self) -> list[Any]:
+        return []
+
 
 @dataclass(frozen=True)
 class StubAccentuation:

@@ -109,7 +109,7 @@ def test_a_model_that_cannot_be_loaded_is_said_to_be_not_ready(settings: Setting
 
 def ready(pictures: list[Image.Image]) -> Iterator[Ready]:
     for index, picture in enumerate(pictures):
-        yield Ready(Item(index, None, ""), picture)  # type: ignore[arg-type]
+        yield Ready(Item(SHARD, index, None, ""), picture)  # type: ignore[arg-type]
 
 
 def test_chunks_fit_the_memory() -> None:
@@ -147,7 +147,7 @@ def test_a_tick_outlives_what_nobody_foresaw(settings: Settings, redis_client: "
             raise RuntimeError("nobody foresaw this")
 
     jobs.create_batch(NewBatch("b", "toy", "d" * 64, "bulk", 9, datetime.now(UTC)))
-    ticker = Ticker(jobs, publish, settings.model_copy(update={"tick_s": 0.02}))
+    ticker = Ticker(jobs, publish, settings.model_copy(update={"tick_s": 0.02}), lambda: None)
     ticker.start()
     wait_until(lambda: len(sent) > 1, timeout_s=5, what="a second tick")
     ticker.stop()

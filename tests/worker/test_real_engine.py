@@ -1,5 +1,6 @@
 """A shard through the real engine: what is stored is what the in-process call gives."""
 
+import base64
 import io
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from tests.worker.stubs import MODEL, Outbox, upload
 from torch import nn
 
 from accentor.engine import Model, Pair, accentuate, accentuate_pairs
-from accentor.spec import BatchSpec, Channel, Counts, Logit, Recipe, Result, canonical_json
+from accentor.spec import BatchSpec, Channel, Counts, Logit, Progress, Recipe, Result, canonical_json
 from accentor.state import NewBatch, dispatch
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
 from accentor_worker.runner import run_shard
@@ -65,3 +66,25 @@ def test_what_is_stored_is_what_the_in_process_call_gives(services: Services, ou
         assert (result.key, result.spec, result.model_digest) == (key, job, model.card.digest)
         assert (result.before, result.after) == (expected.before, expected.after)
         assert (result.width, result.height) == expected.image.size == (48, 36)
+
+
+def test_a_single_job_shows_its_image_on_the_way(
+    services: Services, outbox: Outbox, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Progress] = []
+    monkeypatch.setattr(
+        type(services.jobs), "report_progress", lambda jobs, batch, progress: told.extend(progress.values())
+    )
+    image = upload(services.objects, picture())
+    features = (Logit(unit=2),)
+    spec = BatchSpec(model=MODEL, features=features, images=(image,), recipe=RECIPE, lane="interactive")
+    services.objects.put(batch_spec_key("b"), canonical_json(spec.model_dump(mode="json")))
+    services.jobs.create_batch(NewBatch("b", MODEL, model.card.digest, "interactive", 1, datetime.now(UTC)))
+    dispatch(services.jobs, services.publish, services.settings)
+    run_shard(replace(services, models=One(model), accentuate=accentuate_pairs, make_pair=Pair), outbox.ids[0])
+    assert services.jobs.status("b").counts == Counts(succeeded=1)
+    assert told[0].preview is not None
+    kind, _, data = told[0].preview.partition(",")
+    assert kind == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
+        assert shown.size == (48, 36)

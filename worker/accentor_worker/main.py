@@ -13,8 +13,10 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 
 from accentor.errors import ServiceError
+from accentor.housekeeping import tidy
 from accentor.settings import Settings
 from accentor.state import JobStore, celery_producer, connect, shard_publisher
+from accentor.storage import open_store
 from accentor_worker.app import create_app
 from accentor_worker.child import FAILED_SIGNAL, STOP_SIGNAL, machine, owner_of
 from accentor_worker.tick import Ticker
@@ -30,7 +32,8 @@ logger = logging.getLogger(__name__)
 def run(settings: Settings, *, loglevel: str = "INFO") -> int:
     """Run a worker in this process until it is told to stop by SIGTERM or SIGINT; return its exit status."""
     jobs = JobStore(connect(settings))
-    ticker = Ticker(jobs, shard_publisher(celery_producer(settings)), settings)
+    objects = open_store(settings)
+    ticker = Ticker(jobs, shard_publisher(celery_producer(settings)), settings, lambda: tidy(jobs, objects))
     owner = owner_of(os.getpid())
     parent = _Parent(jobs, ticker, owner)
     parent.connect()

@@ -7,6 +7,7 @@ from PIL import Image
 
 from accentor.images import open_image
 from accentor.spec import JobSpec, Recipe
+from accentor.state import Shard
 from accentor.storage import ObjectStore
 from accentor.storage.keys import image_key
 
@@ -17,8 +18,9 @@ CHUNK_PIXELS = 128_000_000
 
 @dataclass(frozen=True)
 class Item:
-    """A job to compute: its index in the batch, and the content key that its result lies under."""
+    """A job to compute: its shard, its index in the batch, and the content key that its result lies under."""
 
+    shard: Shard
     index: int
     spec: JobSpec
     key: str

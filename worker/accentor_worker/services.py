@@ -1,15 +1,20 @@
 """All that running a shard needs from outside."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from accentor.errors import AccentorError
 from accentor.settings import Settings
-from accentor.spec import JobSpec, ModelCard, Result
+from accentor.spec import Jobs, JobSpec, LineJobs, ModelCard, Result
 from accentor.state import JobStore, Publish
 from accentor.storage import ObjectStore
+from accentor.storage.batches import jobs_of, read_batch
+
+BATCHES_KEPT = 8
+"""Specifications kept from one shard to the next: a large one takes seconds to read."""
 
 
 class LoadedModel(Protocol):
@@ -44,6 +49,31 @@ MakePair = Callable[..., Any]
 """`accentor.engine.Pair`: image, feature, seed."""
 
 
+class StoredBatch(NamedTuple):
+    """What was submitted: its jobs, and whether they are computed though they were before."""
+
+    jobs: Jobs | LineJobs
+    force: bool
+
+
+class Batches:
+    """What was submitted, by batch and model; it never changes, so the last ones read are kept."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], StoredBatch] = OrderedDict()
+
+    def get(self, objects: ObjectStore, batch_id: str, card: ModelCard) -> StoredBatch:
+        """Return a batch; `NotFoundError` if its specification is gone, `ValidationError` if it is not valid here."""
+        place = (batch_id, card.digest)
+        if place not in self._kept:
+            batch = read_batch(objects, batch_id)
+            self._kept[place] = StoredBatch(jobs_of(objects, batch_id, batch, card), batch.force)
+            if len(self._kept) > BATCHES_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(place)
+        return self._kept[place]
+
+
 @dataclass(frozen=True)
 class Services:
     """All that running a shard needs from outside.
@@ -65,3 +95,4 @@ class Services:
     make_pair: MakePair
     owner: str
     stop: threading.Event = field(default_factory=threading.Event)
+    batches: Batches = field(default_factory=Batches)

@@ -1,22 +1,32 @@
-"""The small thread in the worker's parent process that keeps the queues filled and looks for lost shards."""
+"""The small thread in the worker's parent process: fills queues, looks for lost shards, removes what has expired."""
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 
 from accentor.errors import ServiceError
 from accentor.settings import Settings
 from accentor.state import JobStore, Publish, dispatch, sweep
 
+TIDY_S = 60.0
+"""Seconds between two looks for what has expired."""
+
 logger = logging.getLogger(__name__)
 
 
 class Ticker:
-    """Sweeps and dispatches every ``settings.tick_s`` until stopped; many workers may do so at once."""
+    """Sweeps and dispatches every ``settings.tick_s`` until stopped; many workers may do so at once.
 
-    def __init__(self, jobs: JobStore, publish: Publish, settings: Settings) -> None:
+    ``tidy`` is called once a minute.
+    """
+
+    def __init__(self, jobs: JobStore, publish: Publish, settings: Settings, tidy: Callable[[], object]) -> None:
         self._jobs = jobs
         self._publish = publish
         self._settings = settings
+        self._tidy = tidy
+        self._next_tidy = 0.0
         self._stop = threading.Event()
         self._down = False
         self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
@@ -35,6 +45,9 @@ class Ticker:
         try:
             sweep(self._jobs, self._publish, self._settings)
             dispatch(self._jobs, self._publish, self._settings)
+            if time.monotonic() >= self._next_tidy:
+                self._next_tidy = time.monotonic() + TIDY_S
+                self._tidy()
             self._down = False
         except ServiceError as error:
             if not self._down:
