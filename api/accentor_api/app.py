@@ -7,16 +7,18 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 import accentor
 from accentor.settings import Settings
-from accentor_api import problems
+from accentor_api import openapi, problems
 from accentor_api.backlog import Load
 from accentor_api.links import check_secret
 from accentor_api.metrics import Metrics
-from accentor_api.middleware import RequestContext
+from accentor_api.middleware import RequestContext, log_config
 from accentor_api.routers import batches, health, images, jobs, models, objects
 from accentor_api.services import Services
 
@@ -25,6 +27,9 @@ GRACE_S = 5
 """Seconds that answers under way have to end when the server is stopped."""
 
 EXIT_NOT_STARTED = 3
+GZIP_LEVEL = 5
+EXPOSED = ["ETag", "Location", "Retry-After", "X-Request-Id"]
+"""Headers that pages elsewhere may read."""
 
 
 def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: False) -> FastAPI:
@@ -62,6 +67,17 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
     )
     app.state.metrics = Metrics(loads)
     problems.install(app)
+    openapi.install(app)
+    if settings.gzip_min_bytes:
+        app.add_middleware(GZipMiddleware, minimum_size=settings.gzip_min_bytes, compresslevel=GZIP_LEVEL)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )
     app.add_middleware(RequestContext, settings=settings, metrics=app.state.metrics)
     for module in (images, jobs, batches, models, objects, health):
         app.include_router(module.router)
@@ -81,6 +97,7 @@ def create_server(settings: Settings) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
+            log_config=log_config(),
             ws="none",
         )
     )

@@ -2,19 +2,15 @@
 
 from functools import lru_cache
 
-from accentor.spec import BatchSpec, Jobs, ModelCard, canonical_json
+from accentor.spec import EMPTY_CATALOG, Catalog, Jobs, LineJobs, ModelCard, canonical_json
 from accentor.storage import ObjectStore
-from accentor.storage.keys import batch_spec_key
+from accentor.storage.batches import AnyBatch, jobs_of, read_batch, write_batch
+from accentor.storage.keys import card_key
 
 BATCHES_KEPT = 16
 """Specifications kept in memory: a large one takes some ten megabytes."""
 
 CARDS_KEPT = 32
-
-
-def card_key(digest: str) -> str:
-    """Return where the card of the model with this digest lies."""
-    return f"models/{digest}.json"
 
 
 class Archive:
@@ -23,31 +19,30 @@ class Archive:
     The card is kept by the model's digest: a batch stays readable when its model's name has come to mean another.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, catalog: Catalog = EMPTY_CATALOG) -> None:
         self._objects = objects
+        self.catalog = catalog
         self._cards = lru_cache(CARDS_KEPT)(self._read_card)
         self._batches = lru_cache(BATCHES_KEPT)(self._read_jobs)
 
-    def keep(self, batch_id: str, spec: BatchSpec, card: ModelCard) -> None:
+    def keep(self, batch_id: str, batch: AnyBatch, card: ModelCard) -> None:
         """Store what was submitted, before its batch is created."""
         if not self._objects.exists(card_key(card.digest)):
-            self._put(card_key(card.digest), canonical_json(card.model_dump(mode="json")))
-        self._put(batch_spec_key(batch_id), canonical_json(spec.model_dump(mode="json")))
+            data = canonical_json(card.model_dump(mode="json"))
+            self._objects.put(card_key(card.digest), data, content_type="application/json")
+        write_batch(self._objects, batch_id, batch)
 
     def card(self, digest: str) -> ModelCard:
         """Return the card of the model with this digest."""
         return self._cards(digest)
 
-    def jobs(self, batch_id: str, digest: str) -> Jobs:
+    def jobs(self, batch_id: str, digest: str) -> Jobs | LineJobs:
         """Return the jobs of a batch that was submitted for the model with this digest."""
         return self._batches(batch_id, digest)
 
     def _read_card(self, digest: str) -> ModelCard:
         return ModelCard.model_validate_json(self._objects.get(card_key(digest)))
 
-    def _read_jobs(self, batch_id: str, digest: str) -> Jobs:
-        spec = BatchSpec.model_validate_json(self._objects.get(batch_spec_key(batch_id)))
-        return spec.expand(self.card(digest))
-
-    def _put(self, key: str, data: bytes) -> None:
-        self._objects.put(key, data, content_type="application/json")
+    def _read_jobs(self, batch_id: str, digest: str) -> Jobs | LineJobs:
+        batch = read_batch(self._objects, batch_id)
+        return jobs_of(self._objects, batch_id, batch, self.card(digest), self.catalog)

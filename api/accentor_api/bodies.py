@@ -1,11 +1,62 @@
-"""What a request's body must be."""
+"""What a request's body must be, and reading it without holding up the other requests."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from accentor_api.faults import error_of, faults_of_validation
+from accentor_api.unpacking import unpack
 
-def require_json(request: Request) -> None:
-    """Refuse a body that is not declared as JSON: no form of a web page elsewhere can declare it."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, f"the body must be JSON: content type application/json, given {kind!r}")
+JSON = "application/json"
+JSON_LINES = "application/jsonl"
+LINES_TYPES = (JSON_LINES, "application/x-ndjson", "application/x-jsonlines")
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def content_type(request: Request) -> str:
+    """Return the type that the body is declared as."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def require(request: Request, kinds: Iterable[str]) -> str:
+    """Return the body's type if it is one of these: no form of a web page elsewhere can declare them."""
+    kind = content_type(request)
+    expected = list(kinds)
+    if kind not in expected:
+        raise HTTPException(415, f"the body must be of content type {' or '.join(expected)}, given {kind!r}")
+    return kind
+
+
+async def read_model(request: Request, model: type[M], limit: int) -> M:
+    """Return the JSON body as a contract, checked in a thread; its faults are told where they stand."""
+    require(request, [JSON])
+    data = await request.body()
+    return await run_in_threadpool(parse, model, data, request.headers.get("content-encoding", ""), limit)
+
+
+def parse(model: type[M], data: bytes, encoding: str, limit: int) -> M:
+    """Return a JSON document as a contract; the error names each fault."""
+    plain = unpack(data, encoding, limit)
+    try:
+        return model.model_validate_json(plain)
+    except ValidationError as error:
+        raise error_of(faults_of_validation(located(error), loaded(plain))) from error
+
+
+def located(error: ValidationError) -> list[dict[str, Any]]:
+    """Return pydantic's errors as they are told of a request's body."""
+    return [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
+
+
+def loaded(data: bytes) -> Any:
+    """Return the document that faults are looked up in, or none if it is no JSON."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

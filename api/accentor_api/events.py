@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from accentor.errors import ServiceError
+from accentor.errors import NotFoundError, ServiceError
 from accentor_api.services import Services
 
 HEARTBEAT_S = 15.0
@@ -35,16 +35,17 @@ class Moment(NamedTuple, Generic[S]):
 Look = Callable[[], Moment[S]]
 
 
-async def event_response(services: Services, look: Look[BaseModel], last_event_id: str | None) -> Response:
+async def event_response(services: Services, name: str, look: Look[BaseModel], last_event_id: str | None) -> Response:
     """Stream every change until the end; the first event is how it stands, unless the reader knows that already.
 
-    A reader that comes back after the end is answered 204: the sign for browsers to come back no more.
+    All readers of the same ``name`` share their looks. One that comes back after the end is answered 204: the sign for
+    browsers to come back no more.
     """
-    first = await run_in_threadpool(look)
+    first = await services.looks.look(name, look)
     if first.ended and first.id == last_event_id:
         return Response(status_code=204)
     return StreamingResponse(
-        _stream(services, look, first, last_event_id),
+        _stream(services, name, look, first, last_event_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -61,7 +62,7 @@ async def wait_for_end(look: Look[S], seconds: float) -> Moment[S]:
 
 
 async def _stream(
-    services: Services, look: Look[BaseModel], moment: Moment[BaseModel], known: str | None
+    services: Services, name: str, look: Look[BaseModel], moment: Moment[BaseModel], known: str | None
 ) -> AsyncIterator[bytes]:
     yield f"retry: {RECONNECT_MS}\n\n".encode()
     told = time.monotonic()
@@ -76,7 +77,9 @@ async def _stream(
             return
         await asyncio.sleep(1.0 / services.settings.events_per_s)
         try:
-            moment = await run_in_threadpool(look)
+            moment = await services.looks.look(name, look)
+        except NotFoundError:
+            return
         except ServiceError as error:
             logger.warning("an event stream ends early, its reader will come back: %s", error.detail)
             return

@@ -20,10 +20,12 @@ class Fault(NamedTuple):
     code: str
     place: str = "body"
     extra: Mapping[str, Any] = {}
+    line: int | None = None
 
     def as_member(self) -> dict[str, Any]:
         """Return the fault as a member of a problem's ``errors``."""
-        return {"pointer": self.pointer, "in": self.place, "detail": self.detail, "code": self.code}
+        where = {} if self.line is None else {"line": self.line}
+        return {**where, "pointer": self.pointer, "in": self.place, "detail": self.detail, "code": self.code}
 
     @classmethod
     def of(cls, pointer: str, error: AccentorError) -> "Fault":
@@ -56,7 +58,7 @@ def _fault(error: Mapping[str, Any], body: Any) -> Fault:
     if place not in PLACES:
         place, path = "body", list(error["loc"])
     if error["type"] == "json_invalid":
-        return Fault("", f"the body is no JSON: {error['ctx']['error']} at character {path[0]}", "invalid-request")
+        return Fault("", f"no JSON: {error['ctx']['error']}", "invalid-request")
     pointer = _pointer(path, body, is_missing=error["type"] == "missing") if place == "body" else f"/{path[0]}"
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, AccentorError):

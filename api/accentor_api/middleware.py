@@ -4,6 +4,9 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Collection
+from contextvars import ContextVar
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,14 +15,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accentor.errors import TooLargeError
 from accentor.settings import Settings
+from accentor_api.bodies import LINES_TYPES
 from accentor_api.metrics import Metrics
 from accentor_api.problems import REQUEST_ID, problem_of_error, problem_of_status
 
 logger = logging.getLogger("accentor_api")
+current_request: ContextVar[str] = ContextVar("accentor_request_id", default="-")
+"""The id of the request that the code at work serves, also in the threads that it is handed to."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 UPLOADS = "/v1/images"
+BATCHES = "/v1/batches"
+OURS = ("uvicorn", "accentor", "accentor_api")
+"""Loggers whose messages are shown."""
+
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -48,6 +58,7 @@ class RequestContext:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         scope[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        current_request.set(scope[REQUEST_ID])
         answer = _Answer(scope, send)
         began = time.perf_counter()
         try:
@@ -56,10 +67,11 @@ class RequestContext:
             self._metrics.count(scope, answer.status, time.perf_counter() - began)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
-        if refusal := refused_sender(scope["method"], headers, self._settings.host):
+        settings = self._settings
+        if refusal := refused_sender(scope["method"], headers, settings.host, settings.cors_origins):
             await problem_of_status(scope, *refusal)(scope, receive, answer)
             return
-        limit = self._limit(scope["path"])
+        limit = self._limit(scope["path"], headers)
         try:
             check_announced_size(headers.get("content-length"), limit)
             await self._app(scope, limited(receive, limit), answer)
@@ -73,8 +85,11 @@ class RequestContext:
                 detail = "an error that nobody foresaw; the log has it under this request_id"
                 await problem_of_status(scope, 500, detail)(scope, receive, answer)
 
-    def _limit(self, path: str) -> int:
-        return self._settings.max_upload_bytes if path.startswith(UPLOADS) else self._settings.max_body_bytes
+    def _limit(self, path: str, headers: Headers) -> int:
+        if path.startswith(UPLOADS):
+            return self._settings.max_upload_bytes
+        is_lines = path == BATCHES and headers.get("content-type", "").partition(";")[0].strip().lower() in LINES_TYPES
+        return self._settings.max_lines_bytes if is_lines else self._settings.max_body_bytes
 
 
 class _Answer:
@@ -95,15 +110,44 @@ class _Answer:
         await self._send(message)
 
 
-def refused_sender(method: str, headers: Headers, host: str) -> tuple[int, str] | None:
+def refused_sender(method: str, headers: Headers, host: str, origins: Collection[str] = ()) -> tuple[int, str] | None:
     """Return status and reason if a web page elsewhere may have sent this, by form, script or name rebinding."""
     asked = headers.get("host", "")
     if host in LOOPBACK and _place(f"//{asked}").hostname not in LOOPBACK:
         return 421, f"this service listens on {host} for its own machine; it was asked for as {asked!r}"
     origin = headers.get("origin")
-    if method not in SAFE_METHODS and origin is not None and _place(origin).netloc != asked:
+    is_foreign = origin is not None and origin not in origins and _place(origin).netloc != asked
+    if method not in SAFE_METHODS and is_foreign:
         return 403, f"a page of {origin} may not change anything at {asked}"
     return None
+
+
+class RequestIdFilter(logging.Filter):
+    """Gives each log record the ``request_id`` it belongs to, ``-`` outside of requests."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Note the id; every record passes."""
+        record.request_id = current_request.get()
+        return True
+
+
+def log_config() -> dict[str, Any]:
+    """Return the logging of the server: its own messages and ours, each with the id of its request."""
+    handler = {
+        "class": "logging.StreamHandler",
+        "formatter": "line",
+        "filters": ["request"],
+        "stream": "ext://sys.stderr",
+    }
+    level = {"handlers": ["line"], "level": "INFO"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"request": {"()": RequestIdFilter}},
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}},
+        "handlers": {"line": handler},
+        "loggers": {**dict.fromkeys(OURS, level), "uvicorn.access": {"level": "WARNING", "propagate": False}},
+    }
 
 
 def _place(url: str) -> SplitResult:

@@ -3,19 +3,21 @@
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Self, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Annotated, ParamSpec, Self, TypeVar
 
 import anyio
 from fastapi import Depends, Request
 
 from accentor.errors import StateUnavailableError, StorageUnavailableError
+from accentor.housekeeping import remove
 from accentor.settings import Settings
 from accentor.state import JobStore, celery_producer, connect, dispatch, shard_publisher
 from accentor.storage import ObjectStore, open_store
 from accentor_api.archive import Archive
 from accentor_api.backlog import Backlog
 from accentor_api.links import Links
+from accentor_api.looks import Looks
 
 logger = logging.getLogger("accentor_api")
 
@@ -27,6 +29,7 @@ DECODERS = 2
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 class Services:
@@ -37,6 +40,7 @@ class Services:
         self.closing = closing
         self.objects = objects
         self.archive = Archive(objects)
+        self.looks = Looks(1.0 / (2.0 * settings.events_per_s))
         self.links = Links(objects, settings.signing_secret, settings.link_seconds)
         self.decoders = anyio.CapacityLimiter(DECODERS)
         self._redis = connect(settings)
@@ -74,11 +78,28 @@ class Services:
         for chunk in batched(items, READERS * 4):
             yield from self._readers.map(read, chunk)
 
+    def write_later(self, write: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Let something be written to the object store while the caller goes on."""
+        return self._readers.submit(write, *args, **kwargs)
+
+    def remove_batch(self, batch_id: str, *, results: bool) -> None:
+        """Delete an ended batch: it is gone at once, its results, which may be many, a little later."""
+        digest = self.jobs.model_digest(batch_id)
+        self.jobs.delete(batch_id, results=results)
+        removal = self.write_later(remove, self.jobs, self.objects, batch_id, digest, results=results)
+        removal.add_done_callback(_log_failure)
+
     def _ensure_bucket(self) -> None:
         try:
             self.objects.ensure_bucket()
         except StorageUnavailableError as error:
             logger.warning("the object store is not ready: %s", error.detail)
+
+
+def _log_failure(removal: "Future[None]") -> None:
+    error = None if removal.cancelled() else removal.exception()
+    if error is not None:
+        logger.warning("what a deleted batch leaves is removed by the workers, later: %s", error)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,14 +1,19 @@
 """Batches and jobs as they are shown: the record in Redis, the specification and the results in the object store."""
 
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from accentor.errors import NotFoundError
-from accentor.spec import BatchStatus, Jobs, JobSpec, JobState, JobStatus, Result
+from accentor.spec import BatchStatus, Jobs, JobSpec, JobState, JobStatus, KeyMaker, LineJobs, ModelCard, Result
 from accentor.storage.keys import RESULT, result_key
 from accentor_api.events import Moment
 from accentor_api.services import Services
+
+LINKS_TOLD = 2
+"""How often the links to a result are told anew in the time that they are valid."""
 
 WINDOW = 10_000
 """Jobs whose states are read from Redis in one go."""
@@ -24,13 +29,22 @@ class OpenBatch:
     services: Services
     id: str
     status: BatchStatus
-    jobs: Jobs
+    jobs: Jobs | LineJobs
     digest: str
 
-    def job(self, index: int, state: JobState) -> JobStatus:
+    @cached_property
+    def card(self) -> ModelCard:
+        """The card of the model that the batch was submitted for."""
+        return self.services.archive.card(self.digest)
+
+    @cached_property
+    def _keys(self) -> KeyMaker:
+        return KeyMaker(self.card)
+
+    def job(self, index: int, state: JobState, *, position: int | None = None) -> JobStatus:
         """Return job ``index``, which is in this state, with its result if it has one."""
         spec = self.jobs[index]
-        key = spec.key(self.services.archive.card(self.digest))
+        key = self._keys.key(spec)
         store = self.services.jobs
         result = _result(self.services, spec, key) if state is JobState.SUCCEEDED else None
         return JobStatus(
@@ -43,6 +57,7 @@ class OpenBatch:
             progress=store.progress(self.id, index) if state is JobState.RUNNING else None,
             failure=store.failure(self.id, index) if state is JobState.FAILED else None,
             result=result,
+            position=position,
             urls=self.services.links.of_result(key, [*result.artefacts, RESULT]) if result else {},
             created_at=self.status.created_at,
         )
@@ -56,6 +71,13 @@ class OpenBatch:
     def shown(self, entries: Iterable[tuple[int, JobState]]) -> Iterator[JobStatus]:
         """Return these jobs in order, several results being read at once."""
         return self.services.read_each(lambda entry: self.job(*entry), entries)
+
+    def tag(self, index: int, state: JobState) -> str:
+        """Return a text that changes whenever there is something new to tell of a job; links are told anew in time."""
+        progress = self.services.jobs.progress(self.id, index) if state is JobState.RUNNING else None
+        links = int(time.time() * LINKS_TOLD / self.services.settings.link_seconds)
+        told = {JobState.RUNNING: f"-{progress.step}" if progress else "", JobState.SUCCEEDED: f"-{links}"}
+        return f"{state}{told.get(state, '')}"
 
 
 def open_batch(services: Services, batch_id: str) -> OpenBatch:

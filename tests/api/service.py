@@ -12,8 +12,19 @@ from PIL import Image
 from tests.servers import free_port, wait_until
 
 from accentor.settings import Settings
-from accentor.spec import Failure, Jobs, JobSpec, JobState, LayerInfo, ModelCard, Progress, Result, Snapshot, sha256_hex
-from accentor.spec.jobs import BatchSpec
+from accentor.spec import (
+    BatchSpec,
+    Failure,
+    Jobs,
+    JobSpec,
+    JobState,
+    LayerInfo,
+    ModelCard,
+    Progress,
+    Result,
+    Snapshot,
+    sha256_hex,
+)
 from accentor.state import JobStore, connect
 from accentor.storage import ObjectStore, open_store
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key

@@ -86,7 +86,7 @@ def test_a_job_with_its_progress(service: Service) -> None:
     found = read_events(service, f"/v1/jobs/{job['id']}/events")
     worker.join()
     assert [name for name, _ in found] == ["queued", "running-5", "running-9", "succeeded"]
-    assert found[1][1]["progress"] == {"step": 5, "steps": 60, "value": 0.5}
+    assert found[1][1]["progress"] == {"step": 5, "steps": 60, "value": 0.5, "preview": None}
     assert found[-1][1]["result"]["after"] == 2.0
     assert len(found[-1][1]["urls"]) == 5
 

@@ -35,7 +35,10 @@ def test_a_job_through_its_states(service: Service, image: str) -> None:
     job = service.submit_job(**job_of(image))
     service.begin(job["batch"], 0, Progress(step=10, steps=60, value=1.5))
     running = service.http.get(f"/v1/jobs/{job['id']}").json()
-    assert (running["state"], running["progress"]) == ("running", {"step": 10, "steps": 60, "value": 1.5})
+    assert (running["state"], running["progress"]) == (
+        "running",
+        {"step": 10, "steps": 60, "value": 1.5, "preview": None},
+    )
     service.run(job["batch"], 0)
     done = service.http.get(f"/v1/jobs/{job['id']}").json()
     assert (done["state"], done["progress"], done["failure"]) == ("succeeded", None, None)

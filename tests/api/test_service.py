@@ -33,7 +33,8 @@ def test_models_and_layers(service: Service) -> None:
     assert (model["name"], model["digest"], model["outputs"], model["layers"]) == ("toy", CARD.digest, 4, 3)
     assert service.http.get("/v1/models/toy").json() == CARD.model_dump(mode="json")
     layers = service.http.get("/v1/models/toy/layers").json()
-    assert layers[0] == {"name": "conv1", "type": "Conv2d", "shape": [8, 16, 16]}
+    assert layers[0] == CARD.layers[0].model_dump(mode="json")
+    assert (layers[0]["name"], layers[0]["type"], layers[0]["shape"]) == ("conv1", "Conv2d", [8, 16, 16])
 
 
 def test_a_model_with_a_slash_in_its_name(service: Service) -> None:
@@ -182,7 +183,6 @@ def test_no_page_loads_from_elsewhere(service: Service) -> None:
     assert service.http.get("/redoc").status_code == 404
     paths = service.http.get("/openapi.json").json()["paths"]
     assert {"/v1/jobs", "/v1/batches/{batch_id}/results", "/v1/images/{sha256}", "/readyz"} <= set(paths)
-    assert "/v1/batches/{batch_id}/retry" not in paths
 
 
 def test_every_answer_has_a_request_id(service: Service) -> None:

@@ -4,13 +4,15 @@ import re
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from accentor.errors import IllegalTransitionError
 from accentor.spec import JobSpec, JobState, JobStatus
-from accentor_api.bodies import require_json
+from accentor_api.bodies import read_model
+from accentor_api.conditional import not_modified, tagged
 from accentor_api.events import event_response, wait_for_end
+from accentor_api.openapi import CREATED, JOB_BODY, UNCHANGED
 from accentor_api.services import Services, WithServices
 from accentor_api.submission import submit_one
 from accentor_api.views import OpenBatch, job_moment, job_status, open_batch, open_job
@@ -20,15 +22,18 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})(?=$|[,;\s])")
 
 
-@router.post("", status_code=202, dependencies=[Depends(require_json)])
+@router.post("", status_code=202, openapi_extra=JOB_BODY, responses=CREATED)
 async def create_job(
-    spec: JobSpec,
+    request: Request,
     response: Response,
     services: WithServices,
     prefer: Annotated[str, Header(description="`wait=N`: seconds to wait for the end")] = "",
+    *,
+    force: Annotated[bool, Query(description="compute again what was computed before")] = False,
 ) -> JobStatus:
     """Accept a job; with `Prefer: wait=N`, wait for it and answer 200 if it has ended by then."""
-    batch = await run_in_threadpool(_submit, services, spec)
+    spec = await read_model(request, JobSpec, services.settings.max_body_bytes)
+    batch = await run_in_threadpool(_submit, services, spec, force=force)
     response.headers["Location"] = f"/v1/jobs/{batch.id}-0"
     wanted = _WAIT.search(prefer)
     seconds = min(int(wanted[1]), services.settings.max_wait_s) if wanted else 0
@@ -39,10 +44,18 @@ async def create_job(
     return moment.status
 
 
-@router.get("/{job_id}")
-def get_job(job_id: str, services: WithServices) -> JobStatus:
-    """Return the job as it stands."""
-    return job_status(*open_job(services, job_id))
+@router.get("/{job_id}", responses=UNCHANGED)
+def get_job(
+    job_id: str, response: Response, services: WithServices, if_none_match: Annotated[str | None, Header()] = None
+) -> JobStatus:
+    """Return the job as it stands; with its `ETag` in `If-None-Match`, 304 until there is something new."""
+    batch, index = open_job(services, job_id)
+    state = services.jobs.job_state(batch.id, index)
+    headers = tagged(batch.tag(index, state), None if state.terminal else 0.0)
+    if not_modified(headers, if_none_match):
+        return Response(status_code=304, headers=headers)  # type: ignore[return-value]
+    response.headers.update(headers)
+    return batch.job(index, state)
 
 
 @router.get("/{job_id}/events", response_class=Response)
@@ -51,7 +64,7 @@ async def follow_job(
 ) -> Response:
     """Follow the job as server-sent events, each the job as it stands, until it has ended."""
     batch, index = await run_in_threadpool(open_job, services, job_id)
-    return await event_response(services, partial(job_moment, batch, index), last_event_id)
+    return await event_response(services, f"job {job_id}", partial(job_moment, batch, index), last_event_id)
 
 
 @router.post("/{job_id}/cancel")
@@ -68,5 +81,5 @@ def cancel_job(job_id: str, services: WithServices) -> JobStatus:
     return job
 
 
-def _submit(services: Services, spec: JobSpec) -> OpenBatch:
-    return open_batch(services, submit_one(services, spec).id)
+def _submit(services: Services, spec: JobSpec, *, force: bool) -> OpenBatch:
+    return open_batch(services, submit_one(services, spec, force=force).id)

@@ -1,0 +1,110 @@
+"""Checking what a batch asks for against the model's card and the object store."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+
+from accentor.errors import InvalidFeatureError, InvalidRequestError, RequestError, TooLargeError
+from accentor.spec import (
+    BatchSpec,
+    DatasetImages,
+    DictionaryFeatures,
+    Feature,
+    Jobs,
+    LayerFeatures,
+    ModelCard,
+    Recipe,
+    TopK,
+)
+from accentor.storage.keys import image_key
+from accentor_api.faults import MAX_LISTED, Fault, error_of
+from accentor_api.services import Services
+
+
+def check(services: Services, spec: BatchSpec, card: ModelCard) -> Jobs:
+    """Return the jobs of a batch in which every feature, layer and image is there; else name the faults."""
+    jobs = expand(services, spec, card)
+    faults = list(islice(chain(_feature_faults(spec, card), _recipe_faults(spec, card)), MAX_LISTED + 1))
+    if faults:
+        raise error_of(faults)
+    missing = missing_images(services, jobs.images)
+    if missing:
+        raise InvalidRequestError(
+            f"{len(missing)} of {len(jobs.images)} images are not here, the first is {missing[0]}: upload them first",
+            missing=missing[:MAX_LISTED],
+        )
+    return jobs
+
+
+def expand(services: Services, spec: BatchSpec, card: ModelCard) -> Jobs:
+    """Return the jobs of a batch, of which there may be a limited number."""
+    try:
+        jobs = spec.expand(card, services.archive.catalog)
+    except RequestError as error:
+        raise error_of([Fault.of(_expansion_pointer(spec, error), error)]) from error
+    if len(jobs) > services.settings.max_batch_jobs:
+        raise TooLargeError(
+            f"the batch has {len(jobs)} jobs, at most {services.settings.max_batch_jobs} are taken",
+            jobs=len(jobs),
+            limit=services.settings.max_batch_jobs,
+        )
+    return jobs
+
+
+def check_feature(card: ModelCard, feature: Feature) -> None:
+    """Raise a `RequestError` unless the model has the feature and it names no file."""
+    if feature.references:
+        raise InvalidFeatureError(
+            f"{feature} names {', '.join(feature.references)}: a service takes features by their values only"
+        )
+    card.resolve(feature)
+
+
+def missing_images(services: Services, images: Iterable[str]) -> list[str]:
+    """Return those of the images that are not here."""
+    names = sorted(images)
+    there = services.read_each(lambda name: services.objects.exists(image_key(name)), names)
+    return [name for name, is_there in zip(names, there, strict=True) if not is_there]
+
+
+def _expansion_pointer(spec: BatchSpec, error: RequestError) -> str:
+    if "custom_id" in error.detail:
+        return "/custom_id"
+    if isinstance(spec.pairing, TopK):
+        return "/pairing"
+    if error.code == "unknown-dataset" and isinstance(spec.images, DatasetImages):
+        return "/images/dataset"
+    if not isinstance(spec.features, LayerFeatures | DictionaryFeatures):
+        return "/features"
+    if error.code in {"unit-out-of-range", "invalid-request"}:
+        return "/features/range"
+    return "/features/layer" if isinstance(spec.features, LayerFeatures) else "/features/dictionary"
+
+
+def _feature_faults(spec: BatchSpec, card: ModelCard) -> Iterator[Fault]:
+    for pointer, feature in _listed_features(spec):
+        try:
+            check_feature(card, feature)
+        except RequestError as error:
+            yield Fault.of(pointer, error)
+
+
+def _listed_features(spec: BatchSpec) -> Iterator[tuple[str, Feature]]:
+    if spec.jobs is not None:
+        yield from ((f"/jobs/{index}/feature", job.feature) for index, job in enumerate(spec.jobs))
+    elif isinstance(spec.features, tuple):
+        yield from ((f"/features/{index}", feature) for index, feature in enumerate(spec.features))
+
+
+def _recipe_faults(spec: BatchSpec, card: ModelCard) -> Iterator[Fault]:
+    for pointer, recipe in _listed_recipes(spec):
+        try:
+            card.check_recipe(recipe)
+        except RequestError as error:
+            yield Fault.of(f"{pointer}/regularization_layer", error)
+
+
+def _listed_recipes(spec: BatchSpec) -> Iterator[tuple[str, Recipe]]:
+    yield "/recipe", spec.recipe
+    for index, job in enumerate(spec.jobs or ()):
+        if job.recipe is not None:
+            yield f"/jobs/{index}/recipe", job.recipe

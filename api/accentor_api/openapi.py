@@ -1,0 +1,104 @@
+"""The OpenAPI document: what FastAPI finds in the endpoints, the bodies that we read ourselves, and examples."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from accentor.spec import BatchHeader, BatchLine, BatchSpec, JobSpec
+
+IMAGE = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
+TEMPLATE = "#/components/schemas/{model}"
+BODIES: tuple[type[BaseModel], ...] = (JobSpec, BatchSpec, BatchHeader, BatchLine)
+
+JOB = {"model": "resnet50", "feature": "logit:207", "image": IMAGE, "seed": 0, "recipe": {"steps": 60}}
+PRODUCT = {
+    "model": "resnet50",
+    "features": ["logit:207", "channel:layer3:12"],
+    "images": [IMAGE],
+    "pairing": "product",
+    "seeds": 3,
+    "recipe": "natural",
+    "custom_id": "{feature}-{image:.8}-{seed}",
+    "metadata": {"study": "dogs"},
+}
+LAYER = {"model": "resnet50", "features": {"layer": "layer3", "range": "0:512", "stride": 2}, "images": [IMAGE]}
+LISTED = {"model": "resnet50", "jobs": [{"feature": "logit:207", "image": IMAGE, "custom_id": "dog-1"}]}
+LINES = (
+    '{"batch": {"model": "resnet50", "recipe": "fast", "metadata": {"study": "dogs"}}}\n'
+    f'{{"custom_id": "dog-1", "feature": "logit:207", "image": "{IMAGE}"}}\n'
+    f'{{"custom_id": "dog-2", "feature": "channel:layer3:12", "image": "{IMAGE}", "seed": 1}}\n'
+)
+LINES_TEXT = (
+    'One job a line, each a `BatchLine`. The first line may be `{"batch": {…}}`, a `BatchHeader`: what holds for all. '
+    "Packed with gzip if `Content-Encoding: gzip` says so."
+)
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": TEMPLATE.format(model=model.__name__)}
+
+
+def _examples(**values: Any) -> dict[str, Any]:
+    return {name: {"value": value} for name, value in values.items()}
+
+
+def _lines() -> dict[str, Any]:
+    return {"schema": {"type": "string", "description": LINES_TEXT}, "examples": _examples(two_jobs=LINES)}
+
+
+JOB_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": _ref(JobSpec), "examples": _examples(job=JOB)}},
+    }
+}
+BATCH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _ref(BatchSpec),
+                "examples": _examples(product=PRODUCT, all_of_a_layer=LAYER, listed=LISTED),
+            },
+            "application/jsonl": _lines(),
+            "application/x-ndjson": _lines(),
+        },
+    }
+}
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to look at it"}}
+CREATED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It has ended already, or it was only a dry run"},
+    202: {"description": "Accepted", "headers": _LOCATION},
+}
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing new"}}
+STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
+    204: {"description": "It has ended, and the reader knows"},
+}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document of an application, the same every time."""
+    found = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
+    )
+    _, extra = models_json_schema([(model, "validation") for model in BODIES], ref_template=TEMPLATE)
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    for name, schema in extra.get("$defs", {}).items():
+        schemas.setdefault(name, schema)
+    found["components"]["schemas"] = dict(sorted(schemas.items()))
+    return found
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer with this document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
