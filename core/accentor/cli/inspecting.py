@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from accentor.cli.console import AsJson, WeightsOption, print_json, stdout
+from accentor.spec import LayerInfo
 
 
 def models(
@@ -28,25 +29,35 @@ def models(
 
 
 def layers(
-    model: Annotated[str, typer.Argument(help="Such as reference or torchvision:resnet50.")],
+    model: Annotated[str, typer.Argument(help="Such as reference, torchvision:resnet50 or timm:NAME.")],
     weights: WeightsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List a model's layers in the order in which they run, with the shape of their activations.
 
-    No weights are needed or downloaded to list the layers of a torchvision model.
+    Layers with positions are shown with their rows and columns, and how many pixels of the input lie between two. No
+    weights are needed or downloaded to list the layers of a torchvision or timm model.
     """
     from rich.table import Table
 
     from accentor.engine import load_model
-    from accentor.engine.models import TORCHVISION, UNTRAINED
+    from accentor.engine.models import TIMM, TORCHVISION, UNTRAINED
 
-    untrained = UNTRAINED if model.startswith(f"{TORCHVISION}:") else None
+    untrained = UNTRAINED if model.partition(":")[0] in (TORCHVISION, TIMM) else None
     card = load_model(model, weights=weights or untrained, device="cpu").card
     if as_json:
         print_json([layer.model_dump(mode="json") for layer in card.layers])
         return
-    table = Table("layer", "type", "activations", caption=f"default regularisation layer: {card.regularization_layer}")
+    caption = f"input: {card.channels} × {card.input_size} × {card.input_size}; "
+    caption += f"default regularisation layer: {card.regularization_layer}"
+    table = Table("layer", "type", "activations", "grid", "stride", "class tokens", caption=caption)
     for layer in card.layers:
-        table.add_row(layer.name, layer.type, " × ".join(map(str, layer.shape)))
+        table.add_row(layer.name, layer.type, " × ".join(map(str, layer.shape)), *_places(layer))
     stdout().print(table)
+
+
+def _places(layer: LayerInfo) -> tuple[str, str, str]:
+    """Return a layer's grid, stride and class tokens as text; empty where it has none."""
+    grid = " × ".join(map(str, layer.grid_shape)) if layer.grid_shape else ""
+    steps = dict.fromkeys(f"{step:.3g}" for step in layer.stride or ())
+    return grid, " × ".join(steps), str(layer.class_tokens or "")

@@ -16,7 +16,7 @@ from accentor.cli.console import (
     read_recipe,
     stdout,
 )
-from accentor.spec import Direction, Feature, parse_feature
+from accentor.spec import Feature, parse_feature
 
 
 def submit(
@@ -58,8 +58,8 @@ def submit(
 
 
 def by_value(feature: Feature) -> Feature:
-    """Return the feature with directions read from their files here: a service takes them by value."""
-    if any(isinstance(term.feature, Direction) and term.feature.source for term in feature.terms_of()):
+    """Return the feature with its files and dictionaries read here: a service takes features by value."""
+    if feature.references:
         from accentor.engine import inline
 
         return inline(feature)

@@ -283,6 +283,11 @@ def test_faithfulness_of_a_linear_network():
     assert measured.share == pytest.approx((within.mean() / shares.sum(dim=1).mean()).item(), rel=1e-4)
 
 
+def test_share_is_of_what_the_layers_add():
+    found = Faithfulness(torch.tensor([3.0, 5.0]), torch.tensor([2.0, 4.0]), torch.tensor([1.0, 1.0]))
+    assert found.share == pytest.approx(2 / 3)
+
+
 def test_correlation_over_the_images():
     found = Faithfulness(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([3.0, 5.0, 9.0]), torch.zeros(3))
     assert found.correlation == pytest.approx(1.0)
