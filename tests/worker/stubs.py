@@ -85,7 +85,7 @@ class StubReport:
 class StubAccentuation:
     pair: StubPair
 
-    def files(self) -> dict[str, bytes]:
+    def files(self, key: str | None = None) -> dict[str, bytes]:
         return ARTEFACTS
 
     def to_result(self, spec: JobSpec, key: str) -> Result:

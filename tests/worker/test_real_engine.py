@@ -60,7 +60,7 @@ def test_what_is_stored_is_what_the_in_process_call_gives(services: Services, ou
     for job in spec.expand(model.card):
         expected = accentuate(model, picture(), job.feature, RECIPE, seed=job.seed)
         key = job.key(model.card)
-        for name, data in expected.files().items():
+        for name, data in expected.files(key).items():
             assert services.objects.get(artefact_key(key, name)) == data
         result = Result.model_validate_json(services.objects.get(result_key(key)))
         assert (result.key, result.spec, result.model_digest) == (key, job, model.card.digest)

@@ -22,7 +22,7 @@ class Ledger:
 
     def succeed(self, item: Item, ending: Ending) -> None:
         """Store what was computed, and end the job."""
-        for name, data in ending.files().items():
+        for name, data in ending.files(item.key).items():
             content_type = mimetypes.guess_type(name)[0] or FALLBACK_TYPE
             self._objects.put(artefact_key(item.key, name), data, content_type=content_type)
         anonymous = item.spec.model_copy(update={"custom_id": None, "metadata": {}})

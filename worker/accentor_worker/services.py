@@ -28,8 +28,8 @@ class LoadedModel(Protocol):
 class Ending(Protocol):
     """What is asked of an accentuation: its files and its result."""
 
-    def files(self) -> Mapping[str, bytes]:
-        """Return the artefacts by name."""
+    def files(self, key: str | None = None) -> Mapping[str, bytes]:
+        """Return the artefacts by name, the key written into them."""
 
     def to_result(self, spec: JobSpec, key: str) -> Result:
         """Return what is told of it."""
