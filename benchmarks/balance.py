@@ -210,7 +210,7 @@ def main() -> None:
     console.print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
-    recipe = Recipe(precision="float32")
+    recipe = Recipe(crops=16, steps=40, regularization=0.3, precision="float32")
     rows = []
     for case in cases():
         with case.model.frozen():

@@ -15,10 +15,12 @@ from fastapi.staticfiles import StaticFiles
 import accentor
 from accentor.settings import Settings
 from accentor_api import openapi, problems
+from accentor_api.access import Access, check_access
 from accentor_api.backlog import Load
 from accentor_api.links import check_secret
 from accentor_api.metrics import Metrics
 from accentor_api.middleware import RequestContext, log_config
+from accentor_api.once import DoneOnce
 from accentor_api.routers import batches, health, images, jobs, models, objects
 from accentor_api.services import Services
 
@@ -28,7 +30,7 @@ GRACE_S = 5
 
 EXIT_NOT_STARTED = 3
 GZIP_LEVEL = 5
-EXPOSED = ["ETag", "Location", "Retry-After", "X-Request-Id"]
+EXPOSED = ["ETag", "Idempotency-Replayed", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"]
 """Headers that pages elsewhere may read."""
 
 
@@ -68,6 +70,8 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
     app.state.metrics = Metrics(loads)
     problems.install(app)
     openapi.install(app)
+    app.add_middleware(DoneOnce)
+    app.add_middleware(Access, settings=settings)
     if settings.gzip_min_bytes:
         app.add_middleware(GZipMiddleware, minimum_size=settings.gzip_min_bytes, compresslevel=GZIP_LEVEL)
     if settings.cors_origins:
@@ -105,7 +109,14 @@ def create_server(settings: Settings) -> uvicorn.Server:
 
 
 def serve(settings: Settings) -> None:
-    """Answer requests until the process is told to stop; end it with an error if the server does not start."""
+    """Answer requests until the process is told to stop; end it with an error if the server does not start.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it would listen on another address than this machine's own, and nobody has said who may ask.
+    """
+    check_access(settings)
     server = create_server(settings)
     server.run()
     if not server.started:

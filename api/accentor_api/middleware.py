@@ -25,6 +25,9 @@ current_request: ContextVar[str] = ContextVar("accentor_request_id", default="-"
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked for by orchestrators under whatever address they know."""
+
 UPLOADS = "/v1/images"
 BATCHES = "/v1/batches"
 OURS = ("uvicorn", "accentor", "accentor_api")
@@ -68,7 +71,9 @@ class RequestContext:
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
         settings = self._settings
-        if refusal := refused_sender(scope["method"], headers, settings.host, settings.cors_origins):
+        is_probe = scope["path"] in PROBES and settings.host not in LOOPBACK
+        names = () if is_probe else settings.allowed_hosts
+        if refusal := refused_sender(scope["method"], headers, settings.host, settings.cors_origins, names):
             await problem_of_status(scope, *refusal)(scope, receive, answer)
             return
         limit = self._limit(scope["path"], headers)
@@ -110,16 +115,31 @@ class _Answer:
         await self._send(message)
 
 
-def refused_sender(method: str, headers: Headers, host: str, origins: Collection[str] = ()) -> tuple[int, str] | None:
-    """Return status and reason if a web page elsewhere may have sent this, by form, script or name rebinding."""
+def refused_sender(
+    method: str, headers: Headers, host: str, origins: Collection[str] = (), names: Collection[str] = ()
+) -> tuple[int, str] | None:
+    """Return status and reason if a web page elsewhere may have sent this, by form, script or name rebinding.
+
+    ``names`` are those that the service may be asked for as, beside its own machine's if it listens there alone.
+    """
     asked = headers.get("host", "")
-    if host in LOOPBACK and _place(f"//{asked}").hostname not in LOOPBACK:
+    name = _place(f"//{asked}").hostname
+    if host in LOOPBACK and name not in LOOPBACK and not _is_named(name, names):
         return 421, f"this service listens on {host} for its own machine; it was asked for as {asked!r}"
+    if host not in LOOPBACK and names and not _is_named(name, names):
+        return 421, f"this service is not called {asked!r}: the setting ACCENTOR_ALLOWED_HOSTS says what it is called"
     origin = headers.get("origin")
     is_foreign = origin is not None and origin not in origins and _place(origin).netloc != asked
     if method not in SAFE_METHODS and is_foreign:
         return 403, f"a page of {origin} may not change anything at {asked}"
     return None
+
+
+def _is_named(name: str | None, names: Collection[str]) -> bool:
+    """Tell whether a host is among the names; ``*.lab.example`` stands for all below ``lab.example``."""
+    if name is None:
+        return False
+    return any(name == known.lower() or known[:2] == "*." and name.endswith(known[1:].lower()) for known in names)
 
 
 class RequestIdFilter(logging.Filter):

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from accentor.errors import AccentorError, InvalidRequestError, ServiceError
+from accentor.errors import AccentorError, InvalidRequestError, MissingScopeError, ServiceError, UnauthorizedError
 from accentor.spec import Problem
 from accentor_api.faults import error_of, faults_of_validation
 
@@ -44,8 +44,7 @@ class ProblemResponse(JSONResponse):
 def problem_of_error(scope: Scope, error: AccentorError) -> ProblemResponse:
     """Answer with an error of ours."""
     title = (type(error).__doc__ or error.code).partition("\n")[0].rstrip(".")
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, ServiceError) else None
-    return _answer(scope, error.status, error.code, title, error.detail, headers=headers, **error.extra)
+    return _answer(scope, error.status, error.code, title, error.detail, headers=_headers(error), **error.extra)
 
 
 def problem_of_status(
@@ -76,6 +75,18 @@ def _answer(
         "request_id": scope.get(REQUEST_ID),
     }
     return ProblemResponse(content, status_code=status, headers=headers)
+
+
+def _headers(error: AccentorError) -> dict[str, str]:
+    """Return when to try again, and what to show instead of the key that was shown."""
+    if isinstance(error, UnauthorizedError):
+        return {"WWW-Authenticate": 'Bearer realm="accentor"'}
+    if isinstance(error, MissingScopeError):
+        return {
+            "WWW-Authenticate": f'Bearer realm="accentor", error="insufficient_scope", scope="{error.extra["scope"]}"'
+        }
+    seconds = error.extra.get("retry_after_s", RETRY_AFTER_S if isinstance(error, ServiceError) else None)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 def _phrase(status: int) -> str:

@@ -12,10 +12,11 @@ from fastapi import Depends, Request
 from accentor.errors import StateUnavailableError, StorageUnavailableError
 from accentor.housekeeping import remove
 from accentor.settings import Settings
-from accentor.state import JobStore, celery_producer, connect, dispatch, shard_publisher
+from accentor.state import AccessStore, JobStore, OnceStore, celery_producer, connect, dispatch, shard_publisher
 from accentor.storage import ObjectStore, open_store
 from accentor_api.archive import Archive
 from accentor_api.backlog import Backlog
+from accentor_api.callers import current_key
 from accentor_api.links import Links
 from accentor_api.looks import Looks
 
@@ -45,6 +46,8 @@ class Services:
         self.decoders = anyio.CapacityLimiter(DECODERS)
         self._redis = connect(settings)
         self.jobs = JobStore(self._redis)
+        self.access = AccessStore(self._redis)
+        self.once = OnceStore(self._redis)
         self.backlog = Backlog(self.jobs)
         self._celery = celery_producer(settings)
         self._publish = shard_publisher(self._celery)
@@ -72,6 +75,12 @@ class Services:
             dispatch(self.jobs, self._publish, self.settings)
         except StateUnavailableError as error:
             logger.warning("no shard could be handed out: %s", error.detail)
+
+    def admit(self, batch_id: str, jobs: int) -> None:
+        """Count jobs that are about to be queued against the limit of the API key that submits them, if it has one."""
+        key = current_key.get()
+        if key is not None:
+            self.access.admit(key, batch_id, jobs)
 
     def read_each(self, read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Read from the object store for each item, several at once, in order, and never far ahead."""

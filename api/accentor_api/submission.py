@@ -9,6 +9,7 @@ from accentor.state import NewBatch
 from accentor.storage.batches import AnyBatch
 from accentor.storage.keys import result_key
 from accentor_api.blocks import BlockWriter
+from accentor_api.callers import reserved_id
 from accentor_api.checks import check
 from accentor_api.services import Services
 
@@ -21,8 +22,8 @@ ONLY_JOB = "/jobs/0"
 
 
 def new_id() -> str:
-    """Return the name of a new batch."""
-    return secrets.token_hex(ID_BYTES)
+    """Return the name of a new batch: the one that its Idempotency-Key stands for, if it came with one."""
+    return reserved_id.get() or secrets.token_hex(ID_BYTES)
 
 
 def batch_of_one(spec: JobSpec, *, force: bool = False) -> BatchSpec:
@@ -64,6 +65,7 @@ def create(
     services: Services, batch_id: str, batch: AnyBatch, card: ModelCard, total: int, *, skipped: int = 0
 ) -> None:
     """Create a batch whose specification is stored: from now on it is seen and run."""
+    services.admit(batch_id, total)
     services.jobs.create_batch(
         NewBatch(
             id=batch_id,

@@ -20,6 +20,12 @@ Each class has a stable ``code`` (it never changes once released) and the HTTP `
     │   ├── NotFoundError           not-found             404
     │   ├── IllegalTransitionError  illegal-transition    409
     │   ├── TooLargeError           too-large             413
+    │   ├── UnauthorizedError       unauthorized          401
+    │   ├── MissingScopeError       missing-scope         403
+    │   ├── RateLimitError          rate-limit            429
+    │   ├── QueueLimitError         queue-limit           429
+    │   ├── ReusedKeyError          idempotency-key-reused 422
+    │   ├── UnderWayError           idempotency-under-way 409
     │   └── WaitTimeoutError        wait-timeout          408
     ├── JobError                    the job failed: the request was well formed, its computation did not end well
     │   ├── NotFiniteError          not-finite            500
@@ -178,6 +184,48 @@ class TooLargeError(RequestError):
 
     code = "too-large"
     status = 413
+
+
+class UnauthorizedError(RequestError):
+    """The request has no API key, or none that counts."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class MissingScopeError(RequestError):
+    """The API key does not allow this."""
+
+    code = "missing-scope"
+    status = 403
+
+
+class RateLimitError(RequestError):
+    """The API key has sent as many requests as it may for now."""
+
+    code = "rate-limit"
+    status = 429
+
+
+class QueueLimitError(RequestError):
+    """The API key has as many queued jobs as it may; both numbers are named."""
+
+    code = "queue-limit"
+    status = 429
+
+
+class ReusedKeyError(RequestError):
+    """The Idempotency-Key came before with another request."""
+
+    code = "idempotency-key-reused"
+    status = 422
+
+
+class UnderWayError(RequestError):
+    """The first request with this Idempotency-Key is not answered yet."""
+
+    code = "idempotency-under-way"
+    status = 409
 
 
 class WaitTimeoutError(RequestError, TimeoutError):

@@ -50,6 +50,14 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65_535, description="port the API listens on")
+    allow_anonymous: bool | None = Field(
+        None, description="whether requests need no API key; none: only if the host is this machine's own, 127.0.0.1"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description='names the API may be asked for as, as JSON: `["accentor.example.org", "*.lab.example"]`; none: '
+        "only this machine's own if it listens there, else any",
+    )
     max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1, description="bytes of one uploaded image")
     max_body_bytes: int = Field(64 * MEBIBYTE, ge=1, description="bytes of any other request body")
     max_image_pixels: int = Field(64_000_000, ge=1, description="pixels (width × height) of one image")

@@ -329,7 +329,7 @@ def test_lists_pair_up(tiny, tmp_path):
 
 def test_recipes_by_name_and_settings(tiny):
     assert accentuate(tiny, photo(), "logit:1", {"steps": 1, "size": 16}).recipe == Recipe(steps=1, size=16)
-    assert accentuate(tiny, photo(), "logit:date palm", "fast").recipe.steps == 25
+    assert accentuate(tiny, photo(), "logit:date palm", "fast").recipe.steps == 24
 
 
 def test_progress_bar(tiny, capsys):

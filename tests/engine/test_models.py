@@ -12,6 +12,7 @@ from accentor.engine import Model, load_model
 from accentor.engine.features import Objective
 from accentor.engine.layers import OUTPUT
 from accentor.engine.models import default_regularization_layer
+from accentor.engine.models.weights import digest as digest_of
 from accentor.engine.tracing import trace
 from accentor.errors import InvalidRequestError, InvalidWeightsError, UnknownModelError
 from accentor.spec import Channel
@@ -192,6 +193,14 @@ def test_digest(tiny_net):
     assert len({same, *others}) == 7
 
 
+def test_digest_is_over_what_it_says(tiny_net):
+    """Not over the inputs of activations: the digests of networks are those from before these were listed."""
+    modules = [("early", "Conv2d"), ("act", "ReLU"), ("late", "Conv2d"), ("head", "Linear")]
+    settings = ["mine", 32, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, *modules]
+    card = Model(tiny_net, input_size=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), source="mine").card
+    assert card.digest == digest_of(tiny_net, settings)
+
+
 def test_to_another_device(tiny, tiny_net):
     before = {key: value.clone() for key, value in tiny_net.state_dict().items()}
     twin = tiny.to("meta")
@@ -269,9 +278,12 @@ def test_unknown_device_is_named():
 
 def test_untrained_networks_are_the_same_every_time():
     state = torch.random.get_rng_state()
-    digests = {load_model(f"torchvision:{NAME}", weights="untrained", device="cpu").card.digest for _ in range(2)}
-    assert len(digests) == 1
+    one = load_model(f"torchvision:{NAME}", weights="untrained", device="cpu")
     assert torch.equal(torch.random.get_rng_state(), state), "the global random state is the caller's"
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        again = load_model(f"torchvision:{NAME}", weights="untrained", device="cpu")
+    assert one.card.digest == again.card.digest
 
 
 def test_another_input_size_and_other_classes():
@@ -326,10 +338,12 @@ def test_auxiliary_heads_are_not_needed(name, tmp_path):
     assert loaded[0].card.digest == loaded[1].card.digest
     full.eval()
     full.transform_input = True
+    first = next(layer.name for layer in loaded[0].card.layers if layer.type == "Conv2d").partition(".")[0]
     x = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    wanted = x * 2 - 1  # their weights are TensorFlow's
     with torch.no_grad(), loaded[0].frozen():
-        ours = loaded[0].activations(x, frozenset({OUTPUT}))[OUTPUT]
-        torch.testing.assert_close(ours, full((x - loaded[0]._mean) / loaded[0]._std))
+        ours = loaded[0].activations(x, frozenset({first}))[first]
+        torch.testing.assert_close(ours, getattr(full.eval(), first)(wanted), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -363,6 +377,10 @@ def test_a_backbone_without_its_head_gives_no_logits():
     assert card.layer("fc").shape == (512,)
     assert Model(net, input_size=64, logits=True).card.outputs == 512
     assert Model(models.resnet18(num_classes=4), input_size=64, logits=False).card.outputs is None
+    bare = nn.Sequential(nn.Conv2d(3, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert Model(bare, input_size=8).card.outputs == 4
+    bare.num_classes = 0
+    assert Model(bare, input_size=8).card.outputs is None
 
 
 def test_a_network_without_layers():

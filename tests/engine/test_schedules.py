@@ -279,3 +279,35 @@ def test_a_dead_feature_comes_alive_with_redirected_gradients(tiny_net):
     assert alive.after > 0.0
     assert any("redirected" in note for note in alive.notes)
     assert not any("redirected" in note for note in dead.notes)
+
+
+# --- precision ---------------------------------------------------------------------------------------------------
+
+
+class Single(nn.Module):
+    """Its arithmetic is in float32, whatever it is cast to."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=4)
+        self.register_buffer("table", torch.eye(4))
+
+    def forward(self, x):
+        return self.conv(x).mean(dim=(2, 3)).float() @ torch.eye(4, dtype=torch.float32) @ self.table
+
+
+def test_a_network_that_runs_in_float32_alone(monkeypatch):
+    monkeypatch.setattr("accentor.engine.running.choose_precision", lambda recipe, device: torch.bfloat16)
+    model = Model(Single(), input_size=32, regularization_layer="conv")
+    result = accentuate(model, photo(), "logit:1", changed(precision="auto"))
+    assert result.precision == "float32"
+    assert result.after > result.before
+    with pytest.raises(InvalidRecipeError, match="bfloat16"):
+        accentuate(model, photo(), "logit:1", changed(precision="bfloat16"))
+
+
+def test_half_precision_follows_float32(tiny):
+    full, half = (accentuate(tiny, photo(), "logit:1", changed(precision=name)) for name in ("float32", "bfloat16"))
+    assert (full.precision, half.precision) == ("float32", "bfloat16")
+    assert half.before == full.before, "clean values are measured in float32"
+    assert half.after - half.before == pytest.approx(full.after - full.before, rel=0.2)

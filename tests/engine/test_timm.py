@@ -108,6 +108,12 @@ def test_other_channels(name, channels):
     assert model._std.flatten().tolist() == pytest.approx([three._std.mean().item()] * channels)
 
 
+def test_the_normalisation_of_grey_images_is_the_mean_of_the_colours():
+    model = untrained("resnet10t", in_chans=1, input_size=64)
+    assert model._mean.item() == pytest.approx((0.485 + 0.456 + 0.406) / 3)
+    assert model._std.item() == pytest.approx((0.229 + 0.224 + 0.225) / 3)
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_another_input_size(name):
     model = untrained(name, input_size=96)

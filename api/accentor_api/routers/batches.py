@@ -193,7 +193,8 @@ def cancel_batch(batch_id: str, services: WithServices) -> BatchStatus:
 @router.post("/{batch_id}/retry", status_code=202)
 def retry_batch(batch_id: str, services: WithServices) -> BatchStatus:
     """Queue the failed jobs of a batch that has ended once more; the others keep their results."""
-    services.jobs.retry(check_batch_id(batch_id))
+    services.admit(batch_id, batch_status(services, batch_id).counts.failed)
+    services.jobs.retry(batch_id)
     services.dispatch()
     return services.jobs.status(batch_id)
 

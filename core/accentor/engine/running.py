@@ -21,6 +21,7 @@ from accentor.engine.outputs.pictures import to_bytes
 from accentor.engine.precision import choose_precision, name_of
 from accentor.engine.schedule import snapshot_steps, steps_needed, strength_step
 from accentor.errors import (
+    InvalidRecipeError,
     InvalidRequestError,
     JobError,
     NotDifferentiableError,
@@ -139,9 +140,7 @@ class Runner:
         self._on_step = on_step
         self._coupling = coupling
         self._sizes: dict[tuple[torch.Size, int], int] = {}
-        precision = choose_precision(recipe, model.device)
-        self._network = model.cast(precision, torch.channels_last)
-        self._precision = name_of(precision)
+        self._network, self._precision = _cast(model, recipe)
 
     def run(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, Ending]]:
         """Yield the index of every pair with its ending, in the order in which they end."""
@@ -308,6 +307,17 @@ class Runner:
             value = sign * snapshot.value
             points.append(SweepPoint(strength, step, value, snapshot.distance, to_bytes(frame.images[row]).cpu()))
         return tuple(points)
+
+
+def _cast(model: Model, recipe: Recipe) -> tuple[Model, str]:
+    """Return the model in the precision that its steps run in, and its name; float32 if it only runs in that."""
+    precision = choose_precision(recipe, model.device)
+    try:
+        return model.cast(precision, torch.channels_last), name_of(precision)
+    except InvalidRecipeError:
+        if recipe.precision != "auto" or precision == torch.float32:
+            raise
+        return model.cast(torch.float32, torch.channels_last), name_of(torch.float32)
 
 
 def _snapshot(frame: Frame, row: int) -> Snapshot:

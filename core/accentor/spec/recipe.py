@@ -34,12 +34,12 @@ class Recipe(BaseModel):
     decay: float = Field(
         1.0, ge=0.0, le=4.0, description="Exponent d of the spectrum's scale 1/|f|^d; used by `fourier` alone."
     )
-    steps: int = Field(40, ge=1, le=MAX_STEPS, description="Steps of Adam.")
+    steps: int = Field(80, ge=1, le=MAX_STEPS, description="Steps of Adam.")
     learning_rate: float = Field(0.05, gt=0.0, le=10.0, description="Adam's learning rate.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="How the learning rate falls over the steps, towards 0."
     )
-    crops: int = Field(16, ge=1, le=MAX_CROPS, description="T, random crops per step.")
+    crops: int = Field(4, ge=1, le=MAX_CROPS, description="T, random crops per step.")
     augmentation: Literal["uniform", "centered", "jitter"] = Field(
         "uniform",
         description="Crops anywhere; crops about the centre (MACO); or the whole image padded, shifted, scaled, rotated"
@@ -64,7 +64,7 @@ class Recipe(BaseModel):
         description="Longer side of the canvas in pixels, the aspect is kept; none: 16/7 of the model's input size.",
     )
     regularization: float = Field(
-        0.3, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
+        0.6, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
     )
     regularizer: Literal["l2", "l1", "cosine", "pearson", "orthogonal"] = Field(
         "l2",
@@ -104,14 +104,14 @@ class Recipe(BaseModel):
     )
     snapshots: int = Field(5, ge=0, le=64, description="Frames kept on the way, evenly spaced, the last step included.")
     opacity_percentile: float = Field(
-        80.0, gt=0.0, le=100.0, description="Percentile at which the accumulated gradient is clipped."
+        95.0, gt=0.0, le=100.0, description="Percentile at which the accumulated gradient is clipped."
     )
     opacity_blur: float = Field(
-        2.0, ge=0.0, le=64.0, description="Standard deviation in pixels of the opacity map's Gaussian blur."
+        4.0, ge=0.0, le=64.0, description="Standard deviation in pixels of the opacity map's Gaussian blur."
     )
 
     opacity_every: int = Field(
-        1,
+        4,
         ge=1,
         le=MAX_STEPS,
         description="Steps between two whose gradient the opacity map accumulates; 1: every step.",
@@ -164,8 +164,16 @@ class Recipe(BaseModel):
 
 PRESETS: Mapping[str, Recipe] = {
     "natural": Recipe(),
-    "fast": Recipe(steps=25, crops=8, snapshots=4),
-    "paper": Recipe(parameterization="phase", steps=100, regularization=1.0),
+    "fast": Recipe(steps=24, learning_rate=0.06, decay=1.2, regularization=0.3, snapshots=4),
+    "paper": Recipe(
+        parameterization="phase",
+        steps=100,
+        crops=16,
+        regularization=1.0,
+        opacity_percentile=80.0,
+        opacity_blur=2.0,
+        opacity_every=1,
+    ),
 }
 
 

@@ -1,23 +1,31 @@
 """The state of jobs and batches in Redis, and how they are handed out to workers."""
 
+from accentor.state.access import AccessStore, ApiKey, Scope, make_key
 from accentor.state.client import connect
 from accentor.state.dispatch import dispatch, sweep
 from accentor.state.jobs import READY_S, JobStore
+from accentor.state.once import Once, OnceStore
 from accentor.state.queues import Publish, celery_producer, queue_name, shard_publisher
 from accentor.state.records import Lost, NewBatch, Shard
 from accentor.state.shards import ShardStore
 
 __all__ = [
     "READY_S",
+    "AccessStore",
+    "ApiKey",
     "JobStore",
     "Lost",
     "NewBatch",
+    "Once",
+    "OnceStore",
     "Publish",
+    "Scope",
     "Shard",
     "ShardStore",
     "celery_producer",
     "connect",
     "dispatch",
+    "make_key",
     "queue_name",
     "shard_publisher",
     "sweep",

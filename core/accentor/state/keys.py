@@ -21,6 +21,25 @@ UPLOADS = f"{PREFIX}uploads"
 """Batches whose objects are being written or removed, by the time at which that counts as abandoned."""
 
 
+ACCESS = f"{PREFIX}access"
+"""API keys by their id, without their secrets."""
+
+
+def rate_key(key_id: str) -> str:
+    """Return the key of the requests that an API key may send right now."""
+    return f"{PREFIX}rate:{key_id}"
+
+
+def held_key(key_id: str) -> str:
+    """Return the key of the batches that an API key has submitted and that have not ended."""
+    return f"{PREFIX}held:{key_id}"
+
+
+def once_key(caller: str, digest: str) -> str:
+    """Return the key of what a caller asked to be done once."""
+    return f"{PREFIX}once:{caller}:{digest}"
+
+
 def batch_keys(batch_id: str) -> tuple[str, str, str, str, str]:
     """Return the five keys of a batch: record, status string, failures, progress, order of the ends."""
     record = f"{PREFIX}batch:{batch_id}"
