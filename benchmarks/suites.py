@@ -25,6 +25,8 @@ NATURAL_SEED = FIRST_SEED + 100_000
 SEED_STRIDE = 1_000
 """Scenes of label k are searched from seed k · this on, so that labels do not share their scenes."""
 PHOTO_SIZE = 512
+APART = 7
+"""Photographs between one and the next whose class it is accentuated towards."""
 
 T = TypeVar("T")
 
@@ -79,7 +81,7 @@ def reference_suite(images: int, features: int, seeds: int) -> Suite:
 
 
 def photograph_suite(images: int, features: int, seeds: int, size: int = PHOTO_SIZE) -> Suite | None:
-    """Return photographs, each with its own class and those of the photographs after it; none without the assets."""
+    """Return photographs, each with its own class and those of other photographs; none without the assets."""
     folder = os.environ.get(ASSETS)
     if not folder:
         return None
@@ -91,8 +93,8 @@ def photograph_suite(images: int, features: int, seeds: int, size: int = PHOTO_S
     chosen = spread(tuple(range(len(paths))), images)
     cases = [
         Case(f"{paths[index].stem} → {classes[other]}", photographs[index], classes[other], seed)
-        for place, index in enumerate(chosen)
-        for other in (index, *(chosen[(place + step) % len(chosen)] for step in range(1, features)))
+        for index in chosen
+        for other in ((index + step * APART) % len(paths) for step in range(features))
         for seed in range(seeds)
     ]
     natural = {case.unit: _strongest(model, case.unit, photographs) for case in cases}

@@ -62,22 +62,22 @@ class Access:
 
 
 def _checked(store: AccessStore, token: str, method: str) -> ApiKey:
-    """Return the key with this text if it counts, allows the method, and has a request left."""
+    """Return the key with this text if it counts, has a request left, and allows the method."""
     key = store.find(token)
     if key is None:
         raise UnauthorizedError(f"the API key is unknown or was revoked: {HOW_TO_SEND}")
-    if key.expired(datetime.now(UTC)):
-        raise UnauthorizedError(
-            f"the API key {key.name!r} expired at {key.expires_at:%Y-%m-%d %H:%M} UTC: {HOW_TO_SEND}"
-        )
+    if key.expires_at is not None and key.expired(datetime.now(UTC)):
+        end = key.expires_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        raise UnauthorizedError(f"the API key {key.name!r} expired at {end}: {HOW_TO_SEND}")
     store.take_request(key)
     needed = state.Scope.READ if method in READING else state.Scope.SUBMIT
     if not key.allows(needed):
         scopes = sorted(key.scopes)
-        detail = (
-            f"{method} needs the scope {needed}, the API key {key.name!r} has {', '.join(scopes)}: ask for another key"
+        raise MissingScopeError(
+            f"{method} needs the scope {needed}, the API key {key.name!r} has {', '.join(scopes)}: use one that has it",
+            needed=str(needed),
+            scopes=scopes,
         )
-        raise MissingScopeError(detail, scope=str(needed), scopes=scopes)
     return key
 
 

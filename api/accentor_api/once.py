@@ -31,6 +31,7 @@ BEAT_S = 5.0
 """Seconds between signs of life of a request under way."""
 
 RETRY_S = 5
+ACCEPTED = 202
 OF_BODY = ("content-type", "content-encoding")
 _NAME = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -84,7 +85,7 @@ class DoneOnce:
         finally:
             reserved_id.reset(token)
             with suppress(ServiceError):
-                await run_in_threadpool(store.end, once, status)
+                await run_in_threadpool(store.end, once, status if 200 <= status < 300 else ACCEPTED)
 
     async def _repeat(self, scope: Scope, send: Send, once: Once) -> None:
         """Answer with the batch or job as it stands now, as if it had just been accepted."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from accentor.spec import BatchHeader, BatchLine, BatchSpec, JobSpec
+from accentor_api.access import is_open
 
 IMAGE = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
 TEMPLATE = "#/components/schemas/{model}"
@@ -73,6 +74,25 @@ CREATED: dict[int | str, dict[str, Any]] = {
     200: {"description": "It has ended already, or it was only a dry run"},
     202: {"description": "Accepted", "headers": _LOCATION},
 }
+ONCE: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "maxLength": 255, "pattern": "^[\\x21-\\x7e]{1,255}$"},
+            "description": "Sent again within 24 hours with the same request, it makes no second batch; the answer "
+            "then carries `Idempotency-Replayed: true`",
+        }
+    ]
+}
+SECURITY = "api_key"
+SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key. GET and HEAD need its scope `read`, everything else `submit`; `admin` stands for both. "
+    "A service that listens on 127.0.0.1 alone asks for none",
+}
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing new"}}
 STREAMS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
@@ -89,6 +109,11 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     for name, schema in extra.get("$defs", {}).items():
         schemas.setdefault(name, schema)
+    found["components"]["securitySchemes"] = {SECURITY: SCHEME}
+    for path, item in found["paths"].items():
+        for method, operation in item.items():
+            if not is_open(method.upper(), path):
+                operation["security"] = [{SECURITY: []}, {}]
     found["components"]["schemas"] = dict(sorted(schemas.items()))
     return found
 

@@ -18,6 +18,7 @@ REQUEST_ID = "accentor.request_id"
 """Where the request's id is kept in its ASGI scope."""
 
 RETRY_AFTER_S = 5
+CHALLENGE = 'Bearer realm="accentor"'
 HTTP_CODES: Mapping[int, str] = {
     400: "bad-request",
     403: "forbidden",
@@ -83,7 +84,7 @@ def _headers(error: AccentorError) -> dict[str, str]:
         return {"WWW-Authenticate": 'Bearer realm="accentor"'}
     if isinstance(error, MissingScopeError):
         return {
-            "WWW-Authenticate": f'Bearer realm="accentor", error="insufficient_scope", scope="{error.extra["scope"]}"'
+            "WWW-Authenticate": f'Bearer realm="accentor", error="insufficient_scope", scope="{error.extra["needed"]}"'
         }
     seconds = error.extra.get("retry_after_s", RETRY_AFTER_S if isinstance(error, ServiceError) else None)
     return {} if seconds is None else {"Retry-After": str(seconds)}

@@ -99,7 +99,7 @@ def test_a_dry_run_of_many_is_an_estimate(service: Service, images: list[str], m
     body = {"model": "toy", "features": [f"logit:{unit}" for unit in range(4)], "images": images[:1], "seeds": 64}
     found = service.http.post("/v1/batches?dry_run=true", json=body).json()
     assert (found["total"], found["checked"], found["exact"], found["cached"]) == (256, 100, False, 128)
-    assert found["device_seconds"] == pytest.approx(0.01 * 256 * 40 * 16 / 2)
+    assert found["device_seconds"] == pytest.approx(0.01 * 256 * Recipe().steps * Recipe().crops / 2)
     assert service.http.post("/v1/batches?dry_run=true", json=body).json() == found
 
 
@@ -323,7 +323,7 @@ def test_a_long_list_is_stored_in_blocks(service: Service, images: list[str]) ->
     first, last = (service.http.get(f"/v1/jobs/{batch}-{index}").json()["spec"] for index in (4_100, 8_999))
     assert (first["custom_id"], first["seed"], first["recipe"]["steps"]) == ("n4100", 4_100 % 7, 9)
     assert (first["feature"]["unit"], first["image"], first["metadata"]) == (0, images[0], {"a": "b"})
-    assert (last["feature"]["unit"], last["recipe"]["steps"], last["image"]) == (2, 25, images[1])
+    assert (last["feature"]["unit"], last["recipe"]["steps"], last["image"]) == (2, 24, images[1])
     assert service.redis.zcard(UPLOADS) == 0
 
 

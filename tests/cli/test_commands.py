@@ -47,6 +47,7 @@ def test_help_names_every_command():
         "watch",
         "cancel",
         "fetch",
+        "keys",
     ):
         assert f" {command} " in result.output
 

@@ -27,7 +27,10 @@ from accentor.errors import (
 )
 from accentor.spec import Recipe, parse_feature
 
-QUICK = Recipe(steps=6, crops=4, size=40, snapshots=3, precision="float32")
+QUICK = Recipe(
+    steps=6, crops=4, size=40, snapshots=3, precision="float32", regularization=0.3, learning_rate=0.05, decay=1.0,
+    noise_std=0.02, noise_range=0.01, opacity_percentile=80.0, opacity_blur=2.0, opacity_every=1,
+)  # fmt: skip
 FORMS = ["pixel", "fourier", "phase"]
 FEATURES = ["logit:1", "channel:early:2", "neuron:late:3@2,5", "channel:late:0 - 0.5*logit:2", "-channel:act:1"]
 

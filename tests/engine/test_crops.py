@@ -14,6 +14,10 @@ from accentor.spec import Recipe
 CPU = torch.device("cpu")
 
 
+def noisy(**settings):
+    return Recipe(noise_std=0.02, noise_range=0.01, **settings)
+
+
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -100,7 +104,7 @@ def test_extreme_boxes(size):
 
 @pytest.mark.parametrize("augmentation", ["uniform", "centered", "jitter"])
 def test_streams_depend_on_their_own_seed_alone(augmentation):
-    recipe = Recipe(steps=3, crops=4, augmentation=augmentation)
+    recipe = Recipe(steps=3, crops=4, augmentation=augmentation, noise_std=0.02)
     size = (40, 30)
     image = torch.rand(1, 3, *size, generator=generator())
 
@@ -121,7 +125,7 @@ def test_longer_runs_begin_as_shorter_ones():
     size = (40, 30)
     short, long = (
         Augmentation([Stream(3, one, size, CPU)], one, size, 16)
-        for one in (Recipe(steps=3, crops=4), Recipe(steps=3, crops=4, strengths=(2.0, -3.0)))
+        for one in (noisy(steps=3, crops=4), noisy(steps=3, crops=4, strengths=(2.0, -3.0)))
     )
     image = torch.rand(1, 3, *size, generator=generator())
     for step in range(3):
@@ -160,7 +164,7 @@ def test_a_pool_is_never_shorter_than_two_views():
 
 
 def test_the_noise_of_no_two_views_is_the_same():
-    recipe = Recipe(steps=5, crops=6, noise_at="input")
+    recipe = noisy(steps=5, crops=6, noise_at="input")
     noise = Augmentation([Stream(2, recipe, (20, 20), CPU)], recipe, (20, 20), 16)
     seen = torch.cat([noise.views(step).noise for step in range(5)])
     correlation = torch.corrcoef(seen.flatten(1)).fill_diagonal_(0)
@@ -213,7 +217,7 @@ def test_noise_at_the_input_is_white_whatever_the_crop():
 
 def test_noise_of_a_crop_that_is_not_square():
     """Each axis has its own resize: rows of a tall crop are mixed, columns of a narrow one are spread."""
-    recipe = Recipe(steps=1, crops=1, crop_size=(1.0, 1.0))
+    recipe = noisy(steps=1, crops=1, crop_size=(1.0, 1.0))
     size = (60, 12)
     stream = Stream(4, recipe, size, CPU)
     noise = Augmentation([Stream(4, recipe, size, CPU)], recipe, size, 16).views(0).noise[0]

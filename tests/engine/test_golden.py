@@ -145,7 +145,12 @@ def test_crop_distribution(golden_notes):
 
 def test_noise_statistics(golden_notes):
     theirs = golden_notes["stats"]["noise"]
-    noise = Stream(0, Recipe(), (64, 64), torch.device("cpu")).pool(2**20).at(torch.tensor([0])).double()
+    noise = (
+        Stream(0, Recipe(noise_std=0.02, noise_range=0.01), (64, 64), torch.device("cpu"))
+        .pool(2**20)
+        .at(torch.tensor([0]))
+        .double()
+    )
     assert noise.mean().item() == pytest.approx(0.0, abs=1e-4)
     assert noise.std().item() == pytest.approx(theirs["theory_std"], rel=2e-3)
     assert (noise**4).mean().item() / noise.var().item() ** 2 == pytest.approx(theirs["kurtosis"], abs=0.02)
@@ -332,7 +337,10 @@ class GoldenAugmentation:
 def problem(model, golden, form, target, alpha):
     feature = Logit(unit=88) if target != "latent" else Channel(layer="features.7.expand3x3_activation", unit=5)
     name = {"fourier_phase": "phase"}.get(form, form)
-    recipe = Recipe(parameterization=name, steps=5, snapshots=5, crops=4, regularization=alpha)
+    recipe = Recipe(
+        parameterization=name, steps=5, snapshots=5, crops=4, regularization=alpha, learning_rate=0.05, decay=1.0,
+        opacity_every=1,
+    )  # fmt: skip
     return Problem(model, Objective([feature], model.card, torch.device("cpu")), pixels(golden, "step/rgb"), recipe)
 
 

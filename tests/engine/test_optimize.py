@@ -13,6 +13,9 @@ from accentor.spec import Logit, Recipe
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
+    learning_rate=0.05,
+    decay=1.0,
+    opacity_every=1,
     parameterization="pixel",
     steps=6,
     crops=1,

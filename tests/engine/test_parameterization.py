@@ -245,7 +245,7 @@ def test_fourier_noise_is_correlated_as_its_spectrum():
     theta = noise("fourier", (12, 10), *range(400), channels=1)
     spectrum = torch.fft.rfft2(logit_colors(theta.image().detach()), norm="ortho")
     energy = spectrum.abs().square().mean(dim=0)[0, :, 1:5]
-    scale = spectrum_scale(12, 10, 1.0).double()[:, 1:5]
+    scale = spectrum_scale(12, 10, Recipe().decay).double()[:, 1:5]
     ratio = energy / (2 * (0.01 * scale / 5) ** 2)
     assert (ratio - 1).abs().max() < 0.25
     assert ratio.mean().item() == pytest.approx(1.0, abs=0.02)

@@ -12,7 +12,10 @@ from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, 
 from accentor.errors import InvalidRecipeError, InvalidRequestError
 from accentor.spec import Recipe, parse_feature, resolve_recipe
 
-QUICK = Recipe(steps=6, crops=4, size=40, snapshots=3, precision="float32", regularization=0.1)
+QUICK = Recipe(
+    steps=6, crops=4, size=40, snapshots=3, precision="float32", regularization=0.1, learning_rate=0.05, decay=1.0,
+    noise_std=0.02, noise_range=0.01, opacity_percentile=80.0, opacity_blur=2.0, opacity_every=1,
+)  # fmt: skip
 
 
 def photo(seed=0, size=(40, 40)):

@@ -18,7 +18,7 @@ from accentor_api.bundles import MEDIA_TYPES, BundleFormat, bundle
 from accentor_api.conditional import not_modified, tagged
 from accentor_api.estimates import DryRun, dry_run
 from accentor_api.events import event_response
-from accentor_api.openapi import BATCH_BODY, CREATED, STREAMS, UNCHANGED
+from accentor_api.openapi import BATCH_BODY, CREATED, ONCE, STREAMS, UNCHANGED
 from accentor_api.pages import DEFAULT_LIMIT, BatchPage, JobPage, Limit
 from accentor_api.parquet import PARQUET, parquet_stream
 from accentor_api.selection import Order, Selection
@@ -55,7 +55,7 @@ class BatchQuery(BaseModel):
         return self.model_dump(exclude_none=True, exclude={"on_invalid", "dry_run"})
 
 
-@router.post("", status_code=202, openapi_extra=BATCH_BODY, responses=CREATED)
+@router.post("", status_code=202, openapi_extra=BATCH_BODY | ONCE, responses=CREATED)
 async def create_batch(
     request: Request,
     response: Response,

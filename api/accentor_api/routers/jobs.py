@@ -12,7 +12,7 @@ from accentor.spec import JobSpec, JobState, JobStatus
 from accentor_api.bodies import read_model
 from accentor_api.conditional import not_modified, tagged
 from accentor_api.events import event_response, wait_for_end
-from accentor_api.openapi import CREATED, JOB_BODY, UNCHANGED
+from accentor_api.openapi import CREATED, JOB_BODY, ONCE, UNCHANGED
 from accentor_api.services import Services, WithServices
 from accentor_api.submission import submit_one
 from accentor_api.views import OpenBatch, job_moment, job_status, open_batch, open_job
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})(?=$|[,;\s])")
 
 
-@router.post("", status_code=202, openapi_extra=JOB_BODY, responses=CREATED)
+@router.post("", status_code=202, openapi_extra=JOB_BODY | ONCE, responses=CREATED)
 async def create_job(
     request: Request,
     response: Response,

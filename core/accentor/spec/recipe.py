@@ -32,14 +32,14 @@ class Recipe(BaseModel):
         "seed", description="Where the optimisation starts; from `noise` it is plain feature visualisation."
     )
     decay: float = Field(
-        1.0, ge=0.0, le=4.0, description="Exponent d of the spectrum's scale 1/|f|^d; used by `fourier` alone."
+        1.1, ge=0.0, le=4.0, description="Exponent d of the spectrum's scale 1/|f|^d; used by `fourier` alone."
     )
-    steps: int = Field(80, ge=1, le=MAX_STEPS, description="Steps of Adam.")
-    learning_rate: float = Field(0.05, gt=0.0, le=10.0, description="Adam's learning rate.")
+    steps: int = Field(64, ge=1, le=MAX_STEPS, description="Steps of Adam.")
+    learning_rate: float = Field(0.03, gt=0.0, le=10.0, description="Adam's learning rate.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="How the learning rate falls over the steps, towards 0."
     )
-    crops: int = Field(4, ge=1, le=MAX_CROPS, description="T, random crops per step.")
+    crops: int = Field(6, ge=1, le=MAX_CROPS, description="T, random crops per step.")
     augmentation: Literal["uniform", "centered", "jitter"] = Field(
         "uniform",
         description="Crops anywhere; crops about the centre (MACO); or the whole image padded, shifted, scaled, rotated"
@@ -49,10 +49,10 @@ class Recipe(BaseModel):
         (0.05, 0.99), description="Range of a crop's side, as a fraction of the image's side, drawn uniformly."
     )
     noise_std: float = Field(
-        0.02, ge=0.0, le=1.0, description="Standard deviation of the Gaussian noise per pixel of a crop, in 0..1."
+        0.0, ge=0.0, le=1.0, description="Standard deviation of the Gaussian noise per pixel of a crop, in 0..1."
     )
     noise_range: float = Field(
-        0.01, ge=0.0, le=1.0, description="Half-width of the uniform noise per pixel of a crop, in 0..1."
+        0.0, ge=0.0, le=1.0, description="Half-width of the uniform noise per pixel of a crop, in 0..1."
     )
     noise_at: Literal["crop", "input"] = Field(
         "crop", description="Whether the noise is added before a crop is resized to the model's input, or after."
@@ -64,7 +64,7 @@ class Recipe(BaseModel):
         description="Longer side of the canvas in pixels, the aspect is kept; none: 16/7 of the model's input size.",
     )
     regularization: float = Field(
-        0.6, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
+        0.38, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
     )
     regularizer: Literal["l2", "l1", "cosine", "pearson", "orthogonal"] = Field(
         "l2",
@@ -164,11 +164,15 @@ class Recipe(BaseModel):
 
 PRESETS: Mapping[str, Recipe] = {
     "natural": Recipe(),
-    "fast": Recipe(steps=24, learning_rate=0.06, decay=1.2, regularization=0.3, snapshots=4),
+    "fast": Recipe(steps=24, crops=4, learning_rate=0.06, decay=1.2, regularization=0.3, snapshots=4),
     "paper": Recipe(
         parameterization="phase",
+        decay=1.0,
         steps=100,
+        learning_rate=0.05,
         crops=16,
+        noise_std=0.02,
+        noise_range=0.01,
         regularization=1.0,
         opacity_percentile=80.0,
         opacity_blur=2.0,
