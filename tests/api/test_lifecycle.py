@@ -14,7 +14,7 @@ from tests.api.test_faults import faults, problem
 from tests.servers import wait_until
 
 from accentor.settings import Settings
-from accentor.spec import Failure, JobSpec, JobState, Progress
+from accentor.spec import Failure, JobSpec, JobState, Progress, Recipe
 from accentor.state.keys import DEADLINES, UPLOADS
 from accentor_api import estimates
 from accentor_api.looks import Looks
