@@ -10,6 +10,7 @@ from tests.client.worker import Worker, pixel
 from accentor.errors import WaitTimeoutError
 from accentor.settings import Settings
 from accentor.spec import LayerFeatures, Recipe
+from accentor.state import AccessStore, Scope, make_key
 from accentor_client import Client
 
 
@@ -85,7 +86,9 @@ def test_pictures_come_from_s3_without_the_key(s3_settings: Settings, tmp_path: 
     service.start()
     service.announce()
     try:
-        with Client(service.url, api_key="sesame") as client:
+        key, token = make_key("tests", [Scope.READ, Scope.SUBMIT])
+        AccessStore(service.redis).add(key)
+        with Client(service.url, api_key=token) as client:
             batch = client.batches.create(model="toy", features=["logit:0", "logit:1"], images=[picture()])
             service.run(batch.id, 0, 1)
             assert [pixel(result.overlay) for result in batch.results(timeout=10)] == [(1, 90, 200), (2, 90, 200)]
