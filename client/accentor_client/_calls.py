@@ -1,24 +1,42 @@
 """Every call the service offers, by what it is for."""
 
+import hashlib
 import math
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
+import httpx
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from accentor.errors import ServiceError
 from accentor.spec import BatchSpec, BatchStatus, JobSpec, JobState, JobStatus, LayerInfo, ModelCard, Recipe
 from accentor_client._requests import (
     API_ROOT,
+    Body,
     Call,
     get,
+    given,
     model_reader,
+    once,
     post,
     read_bytes,
     read_json,
+    read_nothing,
     read_presence,
+    retry_after,
     segment,
     states_param,
 )
+
+LINES_PATIENCE_S = 600.0
+"""Seconds beyond the usual that the service may take to check an upload of lines."""
+
+ETAG_DIGITS = 32
+"""The service's own links answer with so many hexadecimal digits of the object's sha256."""
+
+T = TypeVar("T")
+S = TypeVar("S", JobStatus, BatchStatus)
 
 
 class _Answer(BaseModel):
@@ -44,12 +62,29 @@ class ModelSummary(_Answer):
 
 
 class Estimate(_Answer):
-    """What a batch would be: ``cached`` of the ``checked`` first jobs' results are there already."""
+    """What a batch would be; nothing is stored.
+
+    Attributes
+    ----------
+    total, images
+        Jobs, and distinct images.
+    cached
+        Jobs whose results are there already; an estimate from the ``checked`` ones unless ``exact``.
+    device_seconds
+        Of a device, for the rest, by the speed measured last; none: never measured.
+    accepted, refused, invalid_lines
+        Whether it would be accepted, and what is wrong.
+    """
 
     total: int
     checked: int
     cached: int
     images: int
+    exact: bool = True
+    device_seconds: float | None = None
+    accepted: bool = True
+    refused: list[dict[str, Any]] = []
+    invalid_lines: int = 0
 
 
 class ModelList(_Answer):
@@ -72,6 +107,15 @@ class JobPage(_Answer):
     next_cursor: str | None
 
 
+@dataclass(frozen=True)
+class Look(Generic[S]):
+    """What a look has brought: the status, or none if it is what it was at the look whose ``tag`` was shown."""
+
+    status: S | None
+    tag: str | None
+    retry_after: float
+
+
 _LAYERS = TypeAdapter(list[LayerInfo])
 _RECIPES = TypeAdapter(dict[str, Recipe])
 
@@ -87,9 +131,9 @@ def put_image(sha256: str, data: bytes) -> Call[ImageRef]:
     return Call("PUT", f"{API_ROOT}/images/{segment(sha256)}", model_reader(ImageRef), content=data, headers=headers)
 
 
-def create_job(spec: JobSpec, wait_s: float | None) -> Call[JobStatus]:
+def create_job(spec: JobSpec, wait_s: float | None, *, force: bool = False) -> Call[JobStatus]:
     """Submit a job, and wait for it at the service for up to so many seconds."""
-    call = post("/jobs", model_reader(JobStatus), spec)
+    call = once(post("/jobs", model_reader(JobStatus), spec, force="true" if force else None))
     if wait_s is None:
         return call
     headers = {**call.headers, "Prefer": f"wait={math.ceil(wait_s)}"}
@@ -101,9 +145,14 @@ def get_job(job_id: str) -> Call[JobStatus]:
     return get(f"/jobs/{segment(job_id)}", model_reader(JobStatus))
 
 
+def look_at_job(job_id: str, tag: str | None) -> Call[Look[JobStatus]]:
+    """Ask how a job stands if it has changed."""
+    return _look(f"/jobs/{segment(job_id)}", tag, JobStatus)
+
+
 def cancel_job(job_id: str) -> Call[JobStatus]:
     """Cancel a job."""
-    return post(f"/jobs/{segment(job_id)}/cancel", model_reader(JobStatus))
+    return post(f"/jobs/{segment(job_id)}/cancel", model_reader(JobStatus), repeatable=True)
 
 
 def job_events(job_id: str, last_event_id: str | None) -> Call[bytes]:
@@ -113,7 +162,7 @@ def job_events(job_id: str, last_event_id: str | None) -> Call[bytes]:
 
 def create_batch(spec: BatchSpec) -> Call[BatchStatus]:
     """Submit a batch."""
-    return post("/batches", model_reader(BatchStatus), spec)
+    return once(post("/batches", model_reader(BatchStatus), spec))
 
 
 def estimate_batch(spec: BatchSpec) -> Call[Estimate]:
@@ -121,9 +170,24 @@ def estimate_batch(spec: BatchSpec) -> Call[Estimate]:
     return post("/batches", model_reader(Estimate), spec, repeatable=True, dry_run="true")
 
 
+def create_lines(body: Body, params: Mapping[str, Any], *, repeatable: bool) -> Call[BatchStatus]:
+    """Submit a batch of JSON Lines packed with gzip."""
+    return replace(once(_lines(body, params, model_reader(BatchStatus))), repeatable=repeatable)
+
+
+def estimate_lines(body: Body, params: Mapping[str, Any], *, repeatable: bool) -> Call[Estimate]:
+    """Ask what a batch of JSON Lines would be."""
+    return _lines(body, {**params, "dry_run": "true"}, model_reader(Estimate), repeatable=repeatable)
+
+
 def get_batch(batch_id: str) -> Call[BatchStatus]:
     """Ask how a batch stands."""
     return get(f"/batches/{segment(batch_id)}", model_reader(BatchStatus))
+
+
+def look_at_batch(batch_id: str, tag: str | None) -> Call[Look[BatchStatus]]:
+    """Ask how a batch stands if it has changed."""
+    return _look(f"/batches/{segment(batch_id)}", tag, BatchStatus)
 
 
 def list_batches(cursor: str | None, limit: int) -> Call[BatchPage]:
@@ -133,7 +197,24 @@ def list_batches(cursor: str | None, limit: int) -> Call[BatchPage]:
 
 def cancel_batch(batch_id: str) -> Call[BatchStatus]:
     """Cancel a batch."""
-    return post(f"/batches/{segment(batch_id)}/cancel", model_reader(BatchStatus))
+    return post(f"/batches/{segment(batch_id)}/cancel", model_reader(BatchStatus), repeatable=True)
+
+
+def retry_batch(batch_id: str) -> Call[BatchStatus]:
+    """Queue the failed jobs of a batch again."""
+    return post(f"/batches/{segment(batch_id)}/retry", model_reader(BatchStatus))
+
+
+def delete_batch(batch_id: str, *, results: bool) -> Call[None]:
+    """Delete a batch."""
+    params = {"results": "true"} if results else {}
+    return Call("DELETE", f"{API_ROOT}/batches/{segment(batch_id)}", read_nothing, params)
+
+
+def ended_jobs(batch_id: str, states: Collection[JobState], place: int) -> Call[bytes]:
+    """Read the jobs of a batch in the order of their ends, from a place of it on, as JSON Lines."""
+    params = {"order": "completion", "status": states_param(states), "cursor": place}
+    return get(f"/batches/{segment(batch_id)}/results", read_bytes, **params)
 
 
 def list_jobs(batch_id: str, states: Collection[JobState], cursor: str | None, limit: int) -> Call[JobPage]:
@@ -168,8 +249,32 @@ def list_recipes() -> Call[dict[str, Recipe]]:
 
 
 def fetch(url: str) -> Call[bytes]:
-    """Get what a link leads to."""
-    return Call("GET", url, read_bytes)
+    """Get what a link leads to; what the service itself serves is held against the digest it names."""
+    return Call("GET", url, read_bytes if url.startswith(("http://", "https://")) else _read_checked)
+
+
+def _read_checked(response: httpx.Response) -> bytes:
+    data, tag = read_bytes(response), response.headers.get("ETag", "").strip('"')
+    if len(tag) == ETAG_DIGITS and hashlib.sha256(data).hexdigest()[:ETAG_DIGITS] != tag:
+        raise ServiceError(f"{response.request.url.path} came damaged: its sha256 does not begin with {tag}")
+    return data
+
+
+def _look(path: str, tag: str | None, kind: type[S]) -> Call[Look[S]]:
+    def read(response: httpx.Response) -> Look[S]:
+        same = response.status_code == httpx.codes.NOT_MODIFIED
+        status = None if same else model_reader(kind)(response)
+        return Look(status, response.headers.get("ETag", tag), retry_after(response))
+
+    return Call("GET", API_ROOT + path, read, headers={"If-None-Match": tag} if tag else {})
+
+
+def _lines(
+    body: Body, params: Mapping[str, Any], read: Callable[[httpx.Response], T], *, repeatable: bool = False
+) -> Call[T]:
+    headers = {"Content-Type": "application/jsonl", "Content-Encoding": "gzip"}
+    path = f"{API_ROOT}/batches"
+    return Call("POST", path, read, given(params), body, headers, repeatable, LINES_PATIENCE_S)
 
 
 def _events(path: str, last_event_id: str | None) -> Call[bytes]:

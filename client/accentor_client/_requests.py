@@ -5,8 +5,9 @@
 
 import json
 import random
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,10 @@ from accentor.errors import AccentorError, RequestError, ServiceError, error_fro
 
 API_ROOT = "/v1"
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+UNDER_WAY = 409
+"""With a Retry-After: the first try of the same submission is not answered yet."""
+
+ONCE = "Idempotency-Key"
 RETRIES = 3
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 30.0
@@ -28,6 +33,8 @@ MAX_SHOWN = 200
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 Outcome = httpx.Response | httpx.RequestError
+Body = bytes | Callable[[], Iterable[bytes] | AsyncIterable[bytes]]
+"""Bytes, or what begins to make them, piece by piece, each time that they are sent."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Call(Generic[T]):
     target: str
     read: Callable[[httpx.Response], T]
     params: Mapping[str, Any] = field(default_factory=dict)
-    content: bytes | None = None
+    content: Body | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
     patience_s: float = 0.0
@@ -65,7 +72,17 @@ class Call(Generic[T]):
 
 def get(path: str, read: Callable[[httpx.Response], T], **params: Any) -> Call[T]:
     """Return a call that reads below the API's root."""
-    return Call("GET", API_ROOT + path, read, {name: value for name, value in params.items() if value is not None})
+    return Call("GET", API_ROOT + path, read, given(params))
+
+
+def given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that have a value."""
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def once(call: Call[T]) -> Call[T]:
+    """Return the submission under a key of its own: sent twice it is done once, so that it may be tried again."""
+    return replace(call, headers={**call.headers, ONCE: str(uuid.uuid4())}, repeatable=True)
 
 
 def post(
@@ -81,7 +98,7 @@ def post(
         return Call("POST", API_ROOT + path, read, params, repeatable=repeatable)
     content = body.model_dump_json(exclude_none=True).encode()
     headers = {"Content-Type": "application/json"}
-    return Call("POST", API_ROOT + path, read, params, content, headers, repeatable=repeatable)
+    return Call("POST", API_ROOT + path, read, given(params), content, headers, repeatable=repeatable)
 
 
 def segment(name: str) -> str:
@@ -115,6 +132,11 @@ def read_bytes(response: httpx.Response) -> bytes:
     """Read a good answer as it is."""
     check(response)
     return response.content
+
+
+def read_nothing(response: httpx.Response) -> None:
+    """Read a good answer that says no more than that."""
+    check(response)
 
 
 def read_presence(response: httpx.Response) -> bool:
@@ -151,11 +173,10 @@ def retry_pause(call: Call[Any], attempt: int, outcome: Outcome) -> float | None
     ``attempt`` counts from 0. The pauses grow twofold and are drawn at random, so that many clients do not come back
     at once; a Retry-After is obeyed up to half a minute.
     """
-    failed = isinstance(outcome, httpx.RequestError) or outcome.status_code in RETRIED_STATUSES
-    if not failed or not call.repeatable or attempt >= RETRIES:
+    if not call.repeatable or attempt >= RETRIES or not _may_pass(outcome):
         return None
     pause = FIRST_PAUSE_S * 2.0**attempt * random.uniform(0.5, 1.5)  # noqa: S311
-    wanted = 0.0 if isinstance(outcome, httpx.RequestError) else _retry_after(outcome)
+    wanted = 0.0 if isinstance(outcome, httpx.RequestError) else retry_after(outcome)
     return min(max(pause, wanted), LONGEST_PAUSE_S)
 
 
@@ -176,15 +197,8 @@ def states_param(states: Collection[str]) -> list[str] | None:
     return sorted(states) or None
 
 
-def _problem(response: httpx.Response) -> dict[str, Any]:
-    try:
-        problem = json.loads(response.content)
-    except (ValueError, httpx.StreamError):
-        return {}
-    return problem if isinstance(problem, dict) else {}
-
-
-def _retry_after(response: httpx.Response) -> float:
+def retry_after(response: httpx.Response) -> float:
+    """Return the seconds after which the service wants to be asked again; 0 if it does not say."""
     value = response.headers.get("Retry-After", "")
     if value.isascii() and value.isdigit():
         return float(value)
@@ -192,6 +206,21 @@ def _retry_after(response: httpx.Response) -> float:
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return 0.0
+
+
+def _may_pass(outcome: Outcome) -> bool:
+    if isinstance(outcome, httpx.RequestError):
+        return True
+    is_under_way = outcome.status_code == UNDER_WAY and "Retry-After" in outcome.headers
+    return is_under_way or outcome.status_code in RETRIED_STATUSES
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    try:
+        problem = json.loads(response.content)
+    except (ValueError, httpx.StreamError):
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def _not_understood(response: httpx.Response, expected: str) -> ServiceError:

@@ -12,11 +12,14 @@ from accentor.errors import AccentorError, InvalidImageError, InvalidRequestErro
 from accentor.images import open_image
 from accentor.spec import (
     BatchSpec,
+    DatasetImages,
+    DictionaryFeatures,
     Feature,
     JobSpec,
     Lane,
     LayerFeatures,
     Recipe,
+    TopK,
     is_sha256,
     parse_feature,
     resolve_recipe,
@@ -28,7 +31,8 @@ ImageSource = ImageRef | str | Path | bytes | Image.Image
 """An uploaded image, its sha256, or a path, the bytes of a file, or a PIL image that is uploaded when needed."""
 
 FeatureSource = Feature | str
-FeaturesSource = FeatureSource | Sequence[FeatureSource] | LayerFeatures | Mapping[str, Any]
+FeaturesSource = FeatureSource | Sequence[FeatureSource] | LayerFeatures | DictionaryFeatures | Mapping[str, Any]
+ImagesSource = ImageSource | Iterable[ImageSource] | DatasetImages | Mapping[str, Any]
 RecipeSource = Recipe | str | Mapping[str, Any]
 
 M = TypeVar("M", bound=BaseModel)
@@ -61,13 +65,16 @@ class BatchOptions(TypedDict, total=False):
 
     model: Required[str]
     features: FeaturesSource
-    images: ImageSource | Iterable[ImageSource]
-    pairing: Literal["product", "zip"]
+    images: ImagesSource
+    pairing: Literal["product", "zip"] | TopK | Mapping[str, int]
     seeds: int
     jobs: Sequence[BatchJobOptions]
     recipe: RecipeSource
     lane: Lane
     metadata: Mapping[str, str]
+    custom_id: str | None
+    force: bool
+    deadline_s: int | None
 
 
 def resolved(source: ImageSource) -> ImageRef | bytes:
@@ -95,6 +102,8 @@ def image_sources(options: BatchOptions) -> list[ImageSource]:
     if "jobs" in options:
         return [job["image"] for job in options["jobs"]]
     images = options.get("images", ())
+    if isinstance(images, DatasetImages | Mapping):
+        return []
     return [images] if isinstance(images, ImageRef | str | Path | bytes | Image.Image) else list(images)
 
 
@@ -114,7 +123,9 @@ def batch_spec(options: BatchOptions, image_ids: Sequence[str]) -> BatchSpec:
     if "jobs" in options:
         jobs = zip(options["jobs"], image_ids, strict=True)
         return _checked(BatchSpec, {**fields, "jobs": [{**_parsed(job), "image": name} for job, name in jobs]})
-    return _checked(BatchSpec, {**fields, "images": list(image_ids)})
+    images = options.get("images")
+    chosen = images if isinstance(images, DatasetImages | Mapping) else list(image_ids)
+    return _checked(BatchSpec, {**fields, "images": chosen})
 
 
 def _parsed(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +140,7 @@ def _parsed(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _features(given: FeaturesSource) -> Any:
-    if isinstance(given, LayerFeatures | Mapping):
+    if isinstance(given, LayerFeatures | DictionaryFeatures | Mapping):
         return given
     listed = [given] if isinstance(given, str | FeatureBase) else given
     return [parse_feature(feature) if isinstance(feature, str) else feature for feature in listed]

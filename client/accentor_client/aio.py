@@ -1,13 +1,16 @@
 """The asynchronous client, the twin of `Client`: the same calls, the same answers, awaited."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from accentor.spec import sha256_hex
+from accentor.spec import BatchSpec, LayerInfo, ModelCard, Recipe
 from accentor_client import _calls
-from accentor_client._calls import ImageRef
+from accentor_client._calls import Estimate, ImageRef, ModelSummary
+from accentor_client._following import batches
+from accentor_client._lines import JobLines, LinesOptions, LinesSource, Packer
 from accentor_client._sources import (
     BatchOptions,
     ImageSource,
@@ -21,7 +24,7 @@ from accentor_client._sources import (
 from accentor_client._transport import AsyncTransport
 from accentor_client.aio_handles import AsyncBatch, AsyncJob
 from accentor_client.client import DEFAULT_TIMEOUT_S
-from accentor_client.resources import UPLOADS
+from accentor_client.resources import PAGE, UPLOADS, uploading
 
 
 class AsyncImages:
@@ -33,12 +36,7 @@ class AsyncImages:
     async def upload(self, image: ImageSource) -> ImageRef:
         """Upload an image unless the service has it already."""
         data = await asyncio.to_thread(resolved, image)
-        if isinstance(data, ImageRef):
-            return data
-        name = await asyncio.to_thread(sha256_hex, data)
-        if not await self._transport.send(_calls.has_image(name)):
-            await self._transport.send(_calls.put_image(name, data))
-        return ImageRef(id=name)
+        return data if isinstance(data, ImageRef) else await self._transport.run(uploading(data))
 
     async def upload_many(self, images: Iterable[ImageSource]) -> list[ImageRef]:
         """Upload images, several at once and each once, and return them in order."""
@@ -61,11 +59,13 @@ class AsyncJobs:
         self._transport = transport
         self._images = images
 
-    async def create(self, *, wait: float | None = None, **options: Unpack[JobOptions]) -> AsyncJob:
-        """Submit a job, its image first if need be; with ``wait``, give it so many seconds to end."""
+    async def create(
+        self, *, wait: float | None = None, force: bool = False, **options: Unpack[JobOptions]
+    ) -> AsyncJob:
+        """Submit a job, its image first if need be; see `Jobs.create`."""
         image = await self._images.upload(options["image"])
-        spec = job_spec(options, image.id)
-        return AsyncJob(await self._transport.send(_calls.create_job(spec, wait)), self._transport)
+        call = _calls.create_job(job_spec(options, image.id), wait, force=force)
+        return AsyncJob(await self._transport.send(call), self._transport)
 
     async def get(self, job_id: str) -> AsyncJob:
         """Return the job with this id."""
@@ -81,13 +81,67 @@ class AsyncBatches:
 
     async def create(self, **options: Unpack[BatchOptions]) -> AsyncBatch:
         """Submit a batch, its images first if need be."""
-        images = await self._images.upload_many(image_sources(options))
-        spec = batch_spec(options, [image.id for image in images])
-        return AsyncBatch(await self._transport.send(_calls.create_batch(spec)), self._transport)
+        call = _calls.create_batch(await self._spec(options))
+        return AsyncBatch(await self._transport.send(call), self._transport)
+
+    async def estimate(self, **options: Unpack[BatchOptions]) -> Estimate:
+        """Tell what a batch would be, its images being uploaded if need be; nothing is submitted."""
+        return await self._transport.send(_calls.estimate_batch(await self._spec(options)))
+
+    async def submit_lines(self, lines: LinesSource, **options: Unpack[LinesOptions]) -> AsyncBatch:
+        """Submit a batch of JSON Lines, which are read, packed and sent as they come; see `Batches.submit_lines`."""
+        given = JobLines(lines, options)
+        call = _calls.create_lines(lambda: self._body(given), given.params, repeatable=given.repeatable)
+        return AsyncBatch(await self._transport.send(call), self._transport)
+
+    async def estimate_lines(self, lines: LinesSource, **options: Unpack[LinesOptions]) -> Estimate:
+        """Tell what a batch of JSON Lines would be, its images being uploaded if need be; nothing is submitted."""
+        given = JobLines(lines, options)
+        call = _calls.estimate_lines(lambda: self._body(given), given.params, repeatable=given.repeatable)
+        return await self._transport.send(call)
 
     async def get(self, batch_id: str) -> AsyncBatch:
         """Return the batch with this id."""
         return AsyncBatch(await self._transport.send(_calls.get_batch(batch_id)), self._transport)
+
+    async def list(self) -> AsyncIterator[AsyncBatch]:
+        """Go through all batches, the newest first."""
+        async for status in self._transport.go_through(batches(PAGE)):
+            yield AsyncBatch(status, self._transport)
+
+    async def _body(self, lines: JobLines) -> AsyncIterator[bytes]:
+        packer, known, chunks = Packer(), dict[Path, str](), lines.chunks()
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            uploaded = await self._images.upload_many(chunk.images(known))
+            yield packer.add(chunk.rendered(uploaded, known))
+        yield packer.end()
+
+    async def _spec(self, options: BatchOptions) -> BatchSpec:
+        images = await self._images.upload_many(image_sources(options))
+        return batch_spec(options, [image.id for image in images])
+
+
+class AsyncModels:
+    """What can be asked for."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def list(self) -> "list[ModelSummary]":
+        """Return the models that are served."""
+        return (await self._transport.send(_calls.list_models())).data
+
+    async def get(self, name: str) -> ModelCard:
+        """Return all that is known of a model without loading it."""
+        return await self._transport.send(_calls.get_model(name))
+
+    async def layers(self, name: str) -> Sequence[LayerInfo]:
+        """Return the layers of a model with the shapes of their activations."""
+        return await self._transport.send(_calls.list_layers(name))
+
+    async def recipes(self) -> dict[str, Recipe]:
+        """Return the presets with all their values."""
+        return await self._transport.send(_calls.list_recipes())
 
 
 class AsyncClient:
@@ -98,6 +152,7 @@ class AsyncClient:
         self.images = AsyncImages(self._transport)
         self.jobs = AsyncJobs(self._transport, self.images)
         self.batches = AsyncBatches(self._transport, self.images)
+        self.models = AsyncModels(self._transport)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Unpack
 
 from accentor.spec import BatchSpec, LayerInfo, ModelCard, Recipe, sha256_hex
 from accentor_client import _calls
 from accentor_client._calls import Estimate, ImageRef, ModelSummary
+from accentor_client._following import Program, batches
+from accentor_client._lines import JobLines, LinesOptions, LinesSource, Packer
 from accentor_client._sources import (
     BatchOptions,
     ImageSource,
@@ -33,12 +36,7 @@ class Images:
     def upload(self, image: ImageSource) -> ImageRef:
         """Upload an image unless the service has it already."""
         data = resolved(image)
-        if isinstance(data, ImageRef):
-            return data
-        name = sha256_hex(data)
-        if not self._transport.send(_calls.has_image(name)):
-            self._transport.send(_calls.put_image(name, data))
-        return ImageRef(id=name)
+        return data if isinstance(data, ImageRef) else self._transport.run(uploading(data))
 
     def upload_many(self, images: Iterable[ImageSource]) -> list[ImageRef]:
         """Upload images, several at once and each once, and return them in order."""
@@ -56,10 +54,18 @@ class Jobs:
         self._transport = transport
         self._images = images
 
-    def create(self, *, wait: float | None = None, **options: Unpack[JobOptions]) -> Job:
-        """Submit a job, its image first if need be; with ``wait``, give it so many seconds to end."""
+    def create(self, *, wait: float | None = None, force: bool = False, **options: Unpack[JobOptions]) -> Job:
+        """Submit a job, its image first if need be.
+
+        Parameters
+        ----------
+        wait
+            Seconds that the service gives it to end before it answers.
+        force
+            Compute again what was computed before.
+        """
         spec = job_spec(options, self._images.upload(options["image"]).id)
-        return Job(self._transport.send(_calls.create_job(spec, wait)), self._transport)
+        return Job(self._transport.send(_calls.create_job(spec, wait, force=force)), self._transport)
 
     def get(self, job_id: str) -> Job:
         """Return the job with this id."""
@@ -81,18 +87,41 @@ class Batches:
         """Tell what a batch would be, its images being uploaded if need be; nothing is submitted."""
         return self._transport.send(_calls.estimate_batch(self._spec(options)))
 
+    def submit_lines(self, lines: LinesSource, **options: Unpack[LinesOptions]) -> Batch:
+        """Submit a batch of JSON Lines, which are read, packed and sent as they come.
+
+        Images that are files, by a path from the file of lines or from here, are uploaded and named by their sha256.
+
+        Raises
+        ------
+        RequestError
+            With the wrong lines in ``error.extra["errors"]``, unless ``on_invalid="skip"`` leaves them out.
+        """
+        given = JobLines(lines, options)
+        call = _calls.create_lines(lambda: self._body(given), given.params, repeatable=given.repeatable)
+        return Batch(self._transport.send(call), self._transport)
+
+    def estimate_lines(self, lines: LinesSource, **options: Unpack[LinesOptions]) -> Estimate:
+        """Tell what a batch of JSON Lines would be, its images being uploaded if need be; nothing is submitted."""
+        given = JobLines(lines, options)
+        call = _calls.estimate_lines(lambda: self._body(given), given.params, repeatable=given.repeatable)
+        return self._transport.send(call)
+
     def get(self, batch_id: str) -> Batch:
         """Return the batch with this id."""
         return Batch(self._transport.send(_calls.get_batch(batch_id)), self._transport)
 
     def list(self) -> Iterator[Batch]:
         """Go through all batches, the newest first."""
-        page = self._transport.send(_calls.list_batches(None, PAGE))
-        while True:
-            yield from (Batch(status, self._transport) for status in page.data)
-            if page.next_cursor is None:
-                return
-            page = self._transport.send(_calls.list_batches(page.next_cursor, PAGE))
+        for status in self._transport.go_through(batches(PAGE)):
+            yield Batch(status, self._transport)
+
+    def _body(self, lines: JobLines) -> Iterator[bytes]:
+        packer, known = Packer(), dict[Path, str]()
+        for chunk in lines.chunks():
+            uploaded = self._images.upload_many(chunk.images(known))
+            yield packer.add(chunk.rendered(uploaded, known))
+        yield packer.end()
 
     def _spec(self, options: BatchOptions) -> BatchSpec:
         images = self._images.upload_many(image_sources(options))
@@ -120,3 +149,11 @@ class Models:
     def recipes(self) -> dict[str, Recipe]:
         """Return the presets with all their values."""
         return self._transport.send(_calls.list_recipes())
+
+
+def uploading(data: bytes) -> Program[ImageRef]:
+    """Send an image unless the service has it."""
+    name = sha256_hex(data)
+    if not (yield _calls.has_image(name)):
+        yield _calls.put_image(name, data)
+    return ImageRef(id=name)

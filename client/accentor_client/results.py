@@ -1,26 +1,28 @@
 """What an accentuation brought: its numbers at once, its pictures when they are asked for."""
 
+import base64
 import io
-import re
-import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 from PIL import Image, ImageSequence
 
-from accentor.errors import NotFoundError, RequestError, ServiceError
-from accentor.spec import JobSpec, JobStatus, Result, Snapshot
+from accentor.errors import (
+    AccentorError,
+    CanceledError,
+    IllegalTransitionError,
+    NotFoundError,
+    RequestError,
+    ServiceError,
+)
+from accentor.spec import JobSpec, JobState, JobStatus, Result, Snapshot
 from accentor_client import _calls
-from accentor_client._following import result_of
+from accentor_client._following import Program
+from accentor_client._saving import artefact_names, folder_name, save, saved_sums, seal
 from accentor_client._transport import Transport
+from accentor_client._views import failure_of, job_table
 
-IMAGE, OVERLAY, OPACITY, FRAMES, RESULT = "accentuated.png", "overlay.png", "opacity.png", "frames.webp", "result.json"
-MAX_SLUG = 60
-
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+IMAGE, OVERLAY, OPACITY, FRAMES = "accentuated.png", "overlay.png", "opacity.png", "frames.webp"
 
 
 class ResultView:
@@ -28,7 +30,21 @@ class ResultView:
 
     def __init__(self, job: JobStatus) -> None:
         self.job = job
-        self.details: Result = result_of(job)
+
+    @property
+    def state(self) -> JobState:
+        """How the job ended."""
+        return self.job.state
+
+    @property
+    def error(self) -> AccentorError | None:
+        """Why the job failed; none if it did not."""
+        return failure_of(self.job)
+
+    @property
+    def details(self) -> Result:
+        """All that is known besides the pixels; if the job failed, its error is raised."""
+        return result_of(self.job)
 
     @property
     def index(self) -> int:
@@ -58,25 +74,17 @@ class ResultView:
     @property
     def folder_name(self) -> str:
         """Name of the folder that `Batch.download` puts it into."""
-        return f"{self.index:06d}-{slug(self.spec.custom_id or str(self.spec.feature))}"
+        return folder_name(self.job)
 
     def is_saved_in(self, folder: Path) -> bool:
-        """Tell whether all of it lies in the folder: result.json is written last."""
-        try:
-            return Result.model_validate_json((folder / RESULT).read_bytes()).key == self.details.key
-        except (OSError, ValueError):
-            return False
+        """Tell whether all of it lies in the folder, undamaged."""
+        return saved_sums(folder, self.details).keys() == set(artefact_names(self.details))
 
-    def _names(self) -> list[str]:
-        return [plain_name(name) for name in self.details.artefacts if name != RESULT]
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.job.id} {self.state}: {self.spec.feature}>"
 
-    def _url(self, name: str) -> str:
-        if name not in self.job.urls:
-            raise NotFoundError(f"job {self.job.id} has no {name}: there are {', '.join(self.job.urls)}")
-        return self.job.urls[name]
-
-    def _marker(self) -> bytes:
-        return self.details.model_dump_json(indent=2).encode()
+    def _repr_html_(self) -> str:
+        return job_table(self.job)
 
 
 class JobResult(ResultView):
@@ -108,20 +116,54 @@ class JobResult(ResultView):
 
     def fetch(self, name: str) -> bytes:
         """Return the bytes of an artefact; a link that has expired is renewed."""
-        url = self._url(name)
-        try:
-            return self._transport.send(_calls.fetch(url))
-        except RequestError:
-            self.job = self._transport.send(_calls.get_job(self.job.id))
-            return self._transport.send(_calls.fetch(self._url(name)))
+        self.job, data = self._transport.run(fetching(self.job, name))
+        return data
 
     def save(self, folder: str | Path) -> Path:
-        """Write every artefact into the folder, result.json last; return the folder."""
+        """Write every artefact that is not there undamaged into the folder, result.json last; return the folder."""
         folder = Path(folder)
-        for name in self._names():
-            write(folder / name, self.fetch(name))
-        write(folder / RESULT, self._marker())
-        return folder
+        sums = saved_sums(folder, self.details)
+        for name in artefact_names(self.details):
+            if name not in sums:
+                sums[name] = save(folder, name, self.fetch(name))
+        return seal(folder, self.details, sums)
+
+    def _repr_html_(self) -> str:
+        if self.job.result is None:
+            return super()._repr_html_()
+        picture = io.BytesIO()
+        self.overlay.save(picture, "PNG")
+        data = base64.b64encode(picture.getvalue()).decode()
+        return f'{super()._repr_html_()}<img alt="overlay" src="data:image/png;base64,{data}">'
+
+
+def fetching(job: JobStatus, name: str) -> Program[tuple[JobStatus, bytes]]:
+    """Get an artefact, with fresh links if need be; return the job with the links that led there, and the bytes."""
+    try:
+        return job, (yield _calls.fetch(link(job, name)))
+    except RequestError:
+        job = yield _calls.get_job(job.id)
+        return job, (yield _calls.fetch(link(job, name)))
+
+
+def link(job: JobStatus, name: str) -> str:
+    """Return where to get an artefact."""
+    if name not in job.urls:
+        raise NotFoundError(f"job {job.id} has no {name}: there are {', '.join(job.urls) or 'none'}")
+    return job.urls[name]
+
+
+def result_of(status: JobStatus) -> Result:
+    """Return a succeeded job's result, or raise why there is none."""
+    if (error := failure_of(status)) is not None:
+        raise error
+    if status.state is JobState.CANCELED:
+        raise CanceledError(f"job {status.id} was canceled", job=status.id)
+    if not status.state.terminal:
+        raise IllegalTransitionError(f"job {status.id} is {status.state}: wait() for it first", job=status.id)
+    if status.result is None:
+        raise IllegalTransitionError(f"the results of job {status.id} were deleted", job=status.id)
+    return status.result
 
 
 def decoded(data: bytes) -> Image.Image:
@@ -137,39 +179,3 @@ def decoded(data: bytes) -> Image.Image:
 def decoded_frames(data: bytes) -> list[Image.Image]:
     """Return the frames of an animated picture."""
     return [frame.convert("RGB") for frame in ImageSequence.Iterator(decoded(data))]
-
-
-def plain_name(name: str) -> str:
-    """Return a file name that a service sent, if it stays in the folder it is joined to."""
-    if not _PLAIN_NAME.fullmatch(name):
-        raise ServiceError(f"the service names an artefact {name!r}: that is no plain file name")
-    return name
-
-
-def slug(text: str) -> str:
-    """Return a text as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", text)[:MAX_SLUG].strip("-.") or "job"
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as file:
-        file.write(data)
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines into a file whole or not at all."""
-    with _replacing(path) as file:
-        file.writelines(f"{line}\n".encode() for line in lines)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    temporary = path.with_name(f".writing-{secrets.token_hex(4)}-{path.name}")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,12 +14,30 @@ import httpx
 import pytest
 from tests.servers import free_port
 
-from accentor.errors import AccentorError, InvalidRequestError, ModelNotReadyError, RequestError, ServiceError
+from accentor.errors import (
+    AccentorError,
+    IllegalTransitionError,
+    InvalidRequestError,
+    ModelNotReadyError,
+    RequestError,
+    ServiceError,
+)
 from accentor_client import Client, ImageRef, _calls
 from accentor_client._following import Event, EventReader
 from accentor_client._requests import LONGEST_PAUSE_S, RETRIES, Call, read_bytes, retry_pause
+from accentor_client._saving import plain_name, slug
 from accentor_client._transport import AsyncTransport, Transport
-from accentor_client.results import plain_name, slug
+
+STATUS = {
+    "id": "b",
+    "state": "running",
+    "model": "toy",
+    "lane": "bulk",
+    "total": 1,
+    "counts": {},
+    "revision": 4,
+    "created_at": "2026-01-01T00:00:00Z",
+}
 
 
 class Reply(NamedTuple):
@@ -100,11 +118,42 @@ def test_the_last_error_stands(server: Scripted) -> None:
     assert len(server.seen) == RETRIES + 1
 
 
-def test_submitting_is_not_tried_again(server: Scripted) -> None:
+@pytest.mark.usefixtures("quick")
+def test_submitting_is_tried_again_under_one_key(server: Scripted) -> None:
     server.replies = [Reply(503, b"down")]
-    with Client(server.url) as client, pytest.raises(ServiceError, match="answered 503: down"):
-        client.jobs.create(model="toy", feature="logit:0", image=ImageRef(id="0" * 64))
-    assert [method for method, _, _ in server.seen] == ["POST"]
+    with Client(server.url) as client:
+        for _ in range(2):
+            with pytest.raises(ServiceError, match="answered 503: down"):
+                client.jobs.create(model="toy", feature="logit:0", image=ImageRef(id="0" * 64))
+    assert [method for method, _, _ in server.seen] == ["POST"] * 2 * (RETRIES + 1)
+    keys = [headers["idempotency-key"] for _, _, headers in server.seen]
+    assert len({*keys[: RETRIES + 1]}) == len({*keys[RETRIES + 1 :]}) == 1
+    assert len({*keys}) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_queueing_failed_jobs_is_not_tried_again(server: Scripted) -> None:
+    server.replies = [Reply(200, json.dumps(STATUS).encode()), Reply(503, b"down")]
+    with Client(server.url) as client, pytest.raises(ServiceError, match="answered 503"):
+        client.batches.get("b").retry()
+    assert [method for method, _, _ in server.seen] == ["GET", "POST"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_submission_that_is_under_way_is_waited_for(server: Scripted) -> None:
+    under_way = problem("idempotency-under-way", "first", 409)
+    server.replies = [
+        under_way._replace(headers={"Retry-After": "1"}),
+        Reply(202, json.dumps(STATUS).encode()),
+        problem("illegal-transition", "it runs", 409),
+    ]
+    began = time.monotonic()
+    with Client(server.url) as client:
+        batch = client.batches.create(model="toy", features=["logit:0"], images=["0" * 64])
+        assert time.monotonic() - began >= 1.0
+        with pytest.raises(IllegalTransitionError):
+            batch.refresh()
+    assert len(server.seen) == 3
 
 
 def test_retry_after_is_obeyed(server: Scripted) -> None:
@@ -190,17 +239,8 @@ def test_events_are_put_together() -> None:
 
 
 def test_a_stream_that_breaks_is_taken_up(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accentor_client._events.RECONNECT_S", 0.01)
-    status = {
-        "id": "b",
-        "state": "running",
-        "model": "toy",
-        "lane": "bulk",
-        "total": 1,
-        "counts": {},
-        "revision": 4,
-        "created_at": "2026-01-01T00:00:00Z",
-    }
+    monkeypatch.setattr("accentor_client._transport.RECONNECT_S", 0.01)
+    status = STATUS
     event = f"id: 4\ndata: {json.dumps(status)}\n\n".encode()
     last = f"id: 5\ndata: {json.dumps({**status, 'state': 'succeeded', 'revision': 5})}\n\n".encode()
     server.replies = [Reply(200, json.dumps(status).encode()), Reply(200, event), Reply(503), Reply(200, last)]

@@ -88,7 +88,7 @@ def test_bad_job_fails_alone(distributed):
         ).wait(timeout=60)
         assert batch.state == BatchState.PARTIALLY_FAILED
         assert (batch.counts.succeeded, batch.counts.failed) == (2, 2)
-        failures = [job.status.failure for job in batch.failures()]
+        failures = [job.status.failure for job in batch.errors()]
         assert {failure.code for failure in failures} == {"invalid-image"}
 
 

@@ -15,6 +15,10 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 
 Url = Annotated[str, typer.Option("--url", envvar="ACCENTOR_URL", help="Address of the service.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="ACCENTOR_API_KEY", show_default=False, help="Key of the service, if it asks."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model, such as reference or torchvision:resnet50.")]
 WeightsOption = Annotated[

@@ -188,7 +188,7 @@ def feature_title(feature: Feature) -> str:
 
 def say_failures(batch: "Batch") -> None:
     """Print why jobs failed, if any did."""
-    for job in batch.failures():
+    for job in batch.errors():
         if failure := job.status.failure:
             stdout().print(escape(f"{job.id}: {failure.code}: {failure.detail}"), style="red", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""``accentor status``, ``watch``, ``cancel`` and ``fetch``: what becomes of a batch."""
+"""``accentor status``, ``watch``, ``cancel``, ``retry``, ``fetch`` and ``delete``: what becomes of a batch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from accentor.cli.accentuating import EXIT_JOB_FAILED
-from accentor.cli.console import DEFAULT_URL, AsJson, Url, print_json, stderr, stdout
+from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, print_json, stderr, stdout
 from accentor.spec import BatchState, BatchStatus
 
 LISTED = 20
@@ -18,6 +18,7 @@ BatchId = Annotated[str, typer.Argument(help="Id of the batch.")]
 def status(
     batch_id: Annotated[str | None, typer.Argument(help="Id of the batch; none: the latest batches.")] = None,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell how a batch stands, or list the latest ones."""
@@ -25,7 +26,7 @@ def status(
 
     from accentor_client import Client
 
-    with Client(url) as client:
+    with Client(url, api_key) as client:
         one = None if batch_id is None else client.batches.get(batch_id).status
         listed = [batch.status for batch in islice(client.batches.list(), LISTED)] if one is None else [one]
     if as_json:
@@ -38,11 +39,11 @@ def status(
         stderr().print("no batches yet")
 
 
-def watch(batch_id: BatchId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def watch(batch_id: BatchId, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Follow a batch until it has ended; with --json, a line at every change."""
     from accentor_client import Client
 
-    with Client(url) as client:
+    with Client(url, api_key) as client:
         batch = client.batches.get(batch_id)
         if as_json:
             for event in batch.events():
@@ -53,28 +54,68 @@ def watch(batch_id: BatchId, url: Url = DEFAULT_URL, as_json: AsJson = False) ->
     end_with(batch.status)
 
 
-def cancel(batch_id: BatchId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def cancel(batch_id: BatchId, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Cancel a batch; what is done stays."""
     from accentor_client import Client
 
-    with Client(url) as client:
+    with Client(url, api_key) as client:
         stopped = client.batches.get(batch_id).cancel().status
     print_json(stopped.model_dump(mode="json")) if as_json else report(stopped)
+
+
+def retry(
+    batch_id: BatchId,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it until it has ended.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Queue the failed jobs of a batch that has ended again; the others keep their results."""
+    from accentor_client import Client
+
+    with Client(url, api_key) as client:
+        batch = client.batches.get(batch_id).retry()
+        if wait:
+            batch.wait(progress=not as_json)
+    print_json(batch.status.model_dump(mode="json")) if as_json else report(batch.status)
+    if wait:
+        end_with(batch.status)
+
+
+def delete(
+    batch_id: BatchId,
+    results: Annotated[bool, typer.Option("--results", help="And its results that no other batch shares.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a batch that has ended. Its results stay for whoever asks for the same again, unless --results."""
+    from accentor_client import Client
+
+    with Client(url, api_key) as client:
+        batch = client.batches.get(batch_id)
+        if not (yes or as_json):
+            what = "its results too" if results else "its results stay"
+            typer.confirm(f"Delete batch {batch.id} of {batch.status.total} jobs ({what})?", abort=True, err=True)
+        batch.delete(results=results)
+    print_json({"batch": batch.id, "deleted": True}) if as_json else stdout().print(f"{batch.id}  deleted")
 
 
 def fetch(
     batch_id: BatchId,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("results"),
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Download the results of a batch as its jobs end; what is there already is not fetched again."""
     from accentor_client import Client
 
-    with Client(url) as client:
+    with Client(url, api_key) as client:
         batch = client.batches.get(batch_id)
         batch.download(out, progress=not as_json)
-        for job in batch.failures():
+        for job in batch.errors():
             if failure := job.status.failure:
                 stderr().print(escape(f"{job.id}: {failure.code}: {failure.detail}"), soft_wrap=True)
     if as_json:

@@ -4,19 +4,23 @@ from typing import Annotated
 
 import typer
 
-from accentor.cli.console import AsJson, WeightsOption, print_json, stdout
-from accentor.spec import LayerInfo
+from accentor.cli.console import ApiKey, AsJson, WeightsOption, print_json, stdout
+from accentor.errors import InvalidRequestError
+from accentor.spec import LayerInfo, ModelCard
+
+ServiceUrl = Annotated[str | None, typer.Option("--url", envvar="ACCENTOR_URL", help="Ask this service.")]
 
 
 def models(
-    url: Annotated[str | None, typer.Option("--url", envvar="ACCENTOR_URL", help="Ask this service.")] = None,
+    url: ServiceUrl = None,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """List the models there are: in this process, or those a service serves."""
     if url is not None:
         from accentor_client import Client
 
-        with Client(url) as client:
+        with Client(url, api_key) as client:
             names = [model.name for model in client.models.list()]
     else:
         from accentor.engine.models import available_models
@@ -31,6 +35,8 @@ def models(
 def layers(
     model: Annotated[str, typer.Argument(help="Such as reference, torchvision:resnet50 or timm:NAME.")],
     weights: WeightsOption = None,
+    url: ServiceUrl = None,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """List a model's layers in the order in which they run, with the shape of their activations.
@@ -40,11 +46,7 @@ def layers(
     """
     from rich.table import Table
 
-    from accentor.engine import load_model
-    from accentor.engine.models import TIMM, TORCHVISION, UNTRAINED
-
-    untrained = UNTRAINED if model.partition(":")[0] in (TORCHVISION, TIMM) else None
-    card = load_model(model, weights=weights or untrained, device="cpu").card
+    card = _local_card(model, weights) if url is None else _served_card(model, weights, url, api_key)
     if as_json:
         print_json([layer.model_dump(mode="json") for layer in card.layers])
         return
@@ -54,6 +56,23 @@ def layers(
     for layer in card.layers:
         table.add_row(layer.name, layer.type, " × ".join(map(str, layer.shape)), *_places(layer))
     stdout().print(table)
+
+
+def _local_card(model: str, weights: str | None) -> ModelCard:
+    from accentor.engine import load_model
+    from accentor.engine.models import TIMM, TORCHVISION, UNTRAINED
+
+    untrained = UNTRAINED if model.partition(":")[0] in (TORCHVISION, TIMM) else None
+    return load_model(model, weights=weights or untrained, device="cpu").card
+
+
+def _served_card(model: str, weights: str | None, url: str, api_key: str | None) -> ModelCard:
+    if weights is not None:
+        raise InvalidRequestError("--weights and --url do not go together: a service has its models' weights")
+    from accentor_client import Client
+
+    with Client(url, api_key) as client:
+        return client.models.get(model)
 
 
 def _places(layer: LayerInfo) -> tuple[str, str, str]:

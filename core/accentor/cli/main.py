@@ -19,12 +19,18 @@ EXIT_WRONG_REQUEST = 2
 EXIT_BROKEN = 3
 EXIT_INTERRUPTED = 130
 
+EPILOG = (
+    "Exit status: 0 all went well; 1 a job failed; 2 the request was wrong; 3 the service or something it needs is "
+    "broken; 130 interrupted."
+)
 HELP = "What does this feature see in this image? Feature accentuation, one at a time or by the million."
 
 
 def build() -> typer.Typer:
     """Return the command line application."""
-    app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    app = typer.Typer(
+        help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False
+    )
     here, service = "On this machine, without a service", "With a service"
     app.command(rich_help_panel=here)(accentuating.accentuate)
     app.command(rich_help_panel=here)(inspecting.models)
@@ -34,7 +40,9 @@ def build() -> typer.Typer:
     app.command(rich_help_panel=service)(following.status)
     app.command(rich_help_panel=service)(following.watch)
     app.command(rich_help_panel=service)(following.cancel)
+    app.command(rich_help_panel=service)(following.retry)
     app.command(rich_help_panel=service)(following.fetch)
+    app.command(rich_help_panel=service)(following.delete)
     app.command(rich_help_panel=service)(serving.api)
     app.command(rich_help_panel=service)(serving.worker)
     app.add_typer(keys.build(), name="keys", rich_help_panel=service)
