@@ -1,38 +1,12 @@
 """The whole service as real processes: Redis, an S3 server, a worker, the API."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import pytest
+from tests.processes import Process, is_ready
 from tests.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server, free_port, wait_until
 
 READY_LIMIT_S = 120.0
-
-
-class Process:
-    """A Python module run as a process of a test, its output in a file."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", *arguments], env=os.environ | environment, stdout=output, stderr=output
-            )
-
-    def stop(self, number: int = signal.SIGTERM, limit_s: float = 30.0) -> int:
-        """End it with a signal; return its exit status."""
-        self.popen.send_signal(number)
-        try:
-            return self.popen.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait(limit_s)
-            pytest.fail(f"did not end within {limit_s} s:\n{self.log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +40,3 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             process.popen.wait(30)
         s3.stop()
         redis.stop()
-
-
-def is_ready(url: str) -> bool:
-    """Tell whether the API says that everything it needs is there."""
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5).is_success
-    except httpx.HTTPError:
-        return False

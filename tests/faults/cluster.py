@@ -1,0 +1,158 @@
+"""The whole service in real processes that a test may kill: Redis that keeps its data, S3, an API, two workers."""
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.faults.jobs import JOBS, MAX_ATTEMPTS, MODEL, OPTIONS, Pictures, check_ended_once, check_objects
+from tests.processes import Process, computing_child, is_ready
+from tests.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server, free_port, wait_until
+from tests.shards import outstanding
+
+from accentor.settings import Settings
+from accentor.spec import BatchStatus, JobStatus
+from accentor.state import JobStore, connect
+from accentor.state.keys import READY, running_key, shard_key
+from accentor.storage import open_store
+from accentor_client import Client
+
+START_LIMIT_S = 120.0
+END_LIMIT_S = 120.0
+WORKERS = 2
+LEASE_S = 3.0
+
+
+class Cluster:
+    """Starts them, kills them, and runs the batch on them."""
+
+    def __init__(self, folder: Path, extra: Mapping[str, str] | None = None) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.redis = RedisServer(folder / "redis", durable=True)
+        self.s3 = S3Server(folder / "s3")
+        self.environment = {
+            "ACCENTOR_REDIS_URL": self.redis.url,
+            "ACCENTOR_STORAGE_URL": "s3://accentor/faults",
+            "ACCENTOR_S3_ENDPOINT": self.s3.endpoint,
+            "ACCENTOR_S3_ACCESS_KEY": ACCESS_KEY,
+            "ACCENTOR_S3_SECRET_KEY": SECRET_KEY,
+            "ACCENTOR_S3_TIMEOUT_S": "2",
+            "ACCENTOR_PORT": str(self._port),
+            "ACCENTOR_THREADS": "1",
+            "ACCENTOR_TICK_S": "0.3",
+            "ACCENTOR_LEASE_S": str(LEASE_S),
+            "ACCENTOR_MAX_SHARD_JOBS": "8",
+            "ACCENTOR_MICRO_BATCH": "4",
+            "ACCENTOR_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+            "OMP_NUM_THREADS": "1",
+            **(extra or {}),
+        }
+        values = {name.removeprefix("ACCENTOR_").lower(): value for name, value in self.environment.items()}
+        settings = Settings(**{name: value for name, value in values.items() if name in Settings.model_fields})
+        self.settings = settings
+        self.connection = connect(settings)
+        self.jobs = JobStore(self.connection)
+        self.objects = open_store(settings)
+        self.workers: list[Process] = []
+        self.api: Process | None = None
+
+    def start(self) -> None:
+        """Start everything and wait until it is ready."""
+        self.redis.start()
+        (self.s3.root / "accentor").mkdir(parents=True)
+        self.s3.start()
+        self.mend()
+
+    def mend(self) -> None:
+        """Start what is not running, as a process manager would, and wait until it is ready."""
+        if self.api is None or not self.api.is_running:
+            self.start_api()
+        self.workers = [worker for worker in self.workers if worker.is_running]
+        while len(self.workers) < WORKERS:
+            self.workers.append(Process(["accentor_worker"], self.environment, self._folder / "worker.log"))
+        wait_until(lambda: is_ready(self.url), timeout_s=START_LIMIT_S, what="the service is ready")
+        wait_until(lambda: all(map(self._is_ready, self.workers)), timeout_s=START_LIMIT_S, what="both workers")
+
+    def start_api(self) -> None:
+        """Start an API in the place of the one that is gone."""
+        self.api = Process(["accentor_api"], self.environment, self._folder / "api.log")
+
+    def stop(self) -> None:
+        """Stop everything."""
+        processes = [*self.workers, *([self.api] if self.api else [])]
+        for process in processes:
+            process.popen.send_signal(signal.SIGCONT)
+            process.popen.terminate()
+        for process in processes:
+            process.popen.wait(START_LIMIT_S)
+        self.connection.close()
+        self.s3.stop()
+        self.redis.stop()
+
+    def log(self) -> str:
+        """Return what the workers have said."""
+        return (self._folder / "worker.log").read_text()
+
+    def submit(self) -> str:
+        """Remove all results there are, submit the batch, and return its id."""
+        for key in list(self.objects.keys("results/")):
+            self.objects.delete(key)
+        with Client(self.url) as client:
+            return client.batches.create(**OPTIONS).id
+
+    def status(self, batch: str) -> BatchStatus:
+        """Return the batch as it stands."""
+        return self.jobs.status(batch)
+
+    def wait_for(self, batch: str, ended: int) -> None:
+        """Wait until so many jobs have ended."""
+        wait_until(lambda: self._ended(batch) >= ended, timeout_s=END_LIMIT_S, what=f"{ended} jobs of {batch} to end")
+
+    def wait_for_end(self, batch: str) -> BatchStatus:
+        """Wait until the batch has ended, and nothing of it is left in the queues."""
+        wait_until(lambda: self.status(batch).state.terminal, timeout_s=END_LIMIT_S, what=f"the end of {batch}")
+        wait_until(lambda: outstanding(self.connection, "bulk", MODEL) == (0, 0), what="no shard is left")
+        return self.status(batch)
+
+    def told(self, batch: str) -> list[JobStatus]:
+        """Return every job of the batch as the API tells it."""
+        with Client(self.url) as client:
+            return [job.status for job in client.batches.get(batch).jobs()]
+
+    def check_survived(self, batch: str, undisturbed: Sequence[Pictures]) -> list[JobStatus]:
+        """Wait for the end, and check that every job ended once, with all that belongs to it."""
+        self.wait_for_end(batch)
+        told = self.told(batch)
+        check_ended_once(self.jobs, batch, told, total=JOBS)
+        check_objects(self.objects, told, undisturbed)
+        return told
+
+    def kill_child(self, worker: Process) -> None:
+        """End the child of a worker that computes by kill -9."""
+        child = computing_child(worker.popen.pid)
+        assert child is not None
+        os.kill(child, signal.SIGKILL)
+
+    def busy_worker(self) -> Process:
+        """Wait until a worker has a shard in hand, and return it."""
+        found: list[Process] = []
+
+        def look() -> bool:
+            running = [shard.decode() for shard in self.connection.smembers(running_key("bulk", MODEL))]
+            tokens = [self.connection.hget(shard_key(shard), "token") or b"" for shard in running]
+            owners = {token.partition(b"/")[0].rpartition(b":")[2] for token in tokens}
+            found[:] = [worker for worker in self.workers if str(worker.popen.pid).encode() in owners]
+            return bool(found)
+
+        wait_until(look, what="a worker has a shard in hand")
+        return found[0]
+
+    def _ended(self, batch: str) -> int:
+        counts = self.status(batch).counts
+        return counts.succeeded + counts.failed
+
+    def _is_ready(self, worker: Process) -> bool:
+        names = [entry.decode().partition(" ")[0] for entry in self.connection.zrange(READY, 0, -1)]
+        return any(name.endswith(f":{worker.popen.pid}") for name in names)
