@@ -10,7 +10,7 @@ MODEL ?= reference
 export MODEL WEIGHTS IMAGES FEATURES RECIPE OUT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format lint types check bench clean
+.PHONY: help demo test chromium format lint types check bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,7 +32,12 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml
 demo: $(VENV)/.local ## accentuate sample scenes with the whole service on this machine, and write a page
 	@$(BIN)/python -m accentor.cli.demo
 
-test: $(VENV)/.dev ## all tests; those of the real model need ACCENTOR_TEST_ASSETS
+chromium: # for the tests of the pages
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends chromium; \
+	  else echo "chromium is not on PATH, so the tests of the pages are skipped (and fail where CI is set): install the package chromium"; fi; }
+
+test: $(VENV)/.dev chromium ## all tests; those of the real model need ACCENTOR_TEST_ASSETS
 	$(BIN)/python -m pytest
 
 format: $(VENV)/.dev ## format the code
