@@ -1,0 +1,245 @@
+"""What a scan found, per feature; and two scans made one."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from accentor.engine.scan.bins import quantile
+from accentor.engine.scan.loading import Skipped
+from accentor.engine.scan.ranked import HEIGHT, IMAGE, POSITION, WIDTH, Ranked
+from accentor.engine.scan.rows import ImageRows
+from accentor.engine.scan.sample import Sample
+from accentor.errors import InvalidRequestError, UnitOutOfRangeError
+
+Reduce = Literal["mean", "max"]
+PERCENTILES = (0, 50, 90, 99, 100)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a scan measures: two scans are merged if they have the same.
+
+    Attributes
+    ----------
+    model
+        Digest of the model.
+    dictionary, layer, features
+        Name and layer of the dictionary, and the number of its features.
+    reduce
+        The value of a feature on an image: the mean or the maximum over the layer's positions.
+    code
+        For an encoder: ``pre`` or ``post``, before or after its activation.
+    fires_above
+        A feature fires on an image if it is above this anywhere in it.
+    top_k, top_features, sample
+        Images kept per feature, features kept per image, images sampled.
+    grid
+        Rows and columns of the layer; none for a vector.
+    side
+        Of the network's input, in pixels.
+    """
+
+    model: str
+    dictionary: str
+    layer: str
+    features: int
+    reduce: Reduce
+    code: Literal["pre", "post"]
+    fires_above: float
+    top_k: int
+    top_features: int
+    sample: int
+    grid: tuple[int, int] | None
+    side: int
+
+
+@dataclass(frozen=True)
+class Top:
+    """An image of a feature: its value there, where it is largest, by row and column and as a point of the image.
+
+    ``y`` and ``x`` are in pixels of the image as it was given, from its upper left corner; all four are none for a
+    layer without positions.
+    """
+
+    image: int
+    value: float
+    row: int | None
+    column: int | None
+    y: float | None
+    x: float | None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Statistics of every feature, over all images that could be read.
+
+    Attributes
+    ----------
+    settings
+        What was measured.
+    seen
+        Number of images read.
+    skipped
+        Images that could not be read.
+    top, bottom
+        Images of the largest values; the image of the smallest, negated.
+    count, total, squares, fired
+        [features]: finite values, their sum, the sum of their squares; images on which the feature fires.
+    histogram
+        [features, bins], see `bins`.
+    sampled
+        A sample of the images with all their values.
+    rows
+        What is said of every image; empty where it was handed on instead.
+    """
+
+    settings: Settings
+    seen: int
+    skipped: tuple[Skipped, ...]
+    top: Ranked
+    bottom: Ranked
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+    fired: Tensor
+    histogram: Tensor
+    sampled: Sample
+    rows: ImageRows = field(default_factory=ImageRows)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean value of each feature over the images."""
+        return (self.total / self.count).float()
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation over the images."""
+        mean = self.total / self.count
+        return (self.squares / self.count - mean.square()).clamp(min=0).sqrt().float()
+
+    @property
+    def smallest(self) -> Tensor:
+        """Smallest value of each feature; inf if none was finite."""
+        return -self.bottom.values[:, 0]
+
+    @property
+    def largest(self) -> Tensor:
+        """Largest value of each feature; -inf if none was finite."""
+        return self.top.values[:, 0]
+
+    @property
+    def fires(self) -> Tensor:
+        """Share of the images on which each feature fires."""
+        return (self.fired.double() / max(self.seen, 1)).float()
+
+    @property
+    def exact(self) -> bool:
+        """Whether the sample holds all images: then quantiles and the images at percentiles are exact."""
+        return self.seen <= self.settings.sample
+
+    def quantile(self, share: float) -> Tensor:
+        """Return the value [features] below which this share of the images lies.
+
+        Exact while the sample holds all images (linear between two of them); else within a bin of the histogram, 9 %
+        of the value.
+        """
+        if self.exact and self.seen:
+            return torch.nanquantile(self._finite_sample(), share, dim=0)
+        return quantile(self.histogram, self.smallest, self.largest, share)
+
+    def percentile_of(self, feature: int, value: float) -> float:
+        """Return which share of the images, in percent, have a lower value than this; of the sampled images."""
+        self._check(feature)
+        values = self._finite_sample()[:, feature]
+        values = values[~values.isnan()]
+        return float((values < value).double().mean() * 100) if len(values) else 0.0
+
+    def top_of(self, feature: int) -> list[Top]:
+        """Return the images of the largest values of a feature, descending; of equal ones the first."""
+        self._check(feature)
+        return [
+            self._as_top(value, note)
+            for value, note in zip(self.top.values[feature].tolist(), self.top.notes[feature].tolist(), strict=True)
+            if note[IMAGE] >= 0
+        ]
+
+    def at_percentiles(self, feature: int) -> dict[int, tuple[int, float]]:
+        """Return the image at each of `PERCENTILES` with its value.
+
+        The first and the last are exact, as is any whose rank from above is among the ``top_k``. The others are the
+        sampled image of that rank in the sample: with n sampled images the rank is off by √(p (100 - p) / n) points,
+        one standard deviation, and by nothing while the sample holds all images.
+        """
+        self._check(feature)
+        values = self._finite_sample()[:, feature]
+        there = (~values.isnan()).nonzero().flatten()
+        order = there[values[there].argsort(stable=True)]
+        found = {}
+        for percent in PERCENTILES if len(order) else ():
+            above = round((1 - percent / 100) * (int(self.count[feature]) - 1))
+            if percent == 0:
+                found[percent] = (int(self.bottom.notes[feature, 0, IMAGE]), float(self.smallest[feature]))
+            elif above < self.settings.top_k:
+                found[percent] = (
+                    int(self.top.notes[feature, above, IMAGE]),
+                    float(self.top.values[feature, above]),
+                )
+            else:
+                place = order[round(percent / 100 * (len(order) - 1))]
+                found[percent] = (int(self.sampled.images[place]), float(values[place]))
+        return found
+
+    def _finite_sample(self) -> Tensor:
+        values = self.sampled.values
+        return values.where(values.isfinite(), torch.nan)
+
+    def _check(self, feature: int) -> None:
+        if not 0 <= feature < self.settings.features:
+            raise UnitOutOfRangeError(
+                f"the scan has features 0 to {self.settings.features - 1}; {feature} was asked for"
+            )
+
+    def _as_top(self, value: float, note: list[int]) -> Top:
+        grid = self.settings.grid
+        if grid is None:
+            return Top(note[IMAGE], value, None, None, None, None)
+        row, column = divmod(note[POSITION], grid[1])
+        square = min(note[HEIGHT], note[WIDTH])
+        y = (note[HEIGHT] - square) / 2 + (row + 0.5) * square / grid[0]
+        x = (note[WIDTH] - square) / 2 + (column + 0.5) * square / grid[1]
+        return Top(note[IMAGE], value, row, column, y, x)
+
+
+def merge(first: Scan, second: Scan) -> Scan:
+    """Return the scan of both scans' images, as if they had been scanned at once.
+
+    Raises
+    ------
+    InvalidRequestError
+        If they measure different things; what differs is named.
+    """
+    if first.settings != second.settings:
+        differing = [
+            f"{name} is {one!r} in one, {other!r} in the other"
+            for name in (f.name for f in fields(Settings))
+            if (one := getattr(first.settings, name)) != (other := getattr(second.settings, name))
+        ]
+        raise InvalidRequestError(f"scans that measure different things cannot be merged: {'; '.join(differing)}")
+    size = first.settings.sample
+    rows = sorted([*first.rows, *second.rows], key=lambda row: row.image)
+    return replace(
+        first,
+        seen=first.seen + second.seen,
+        skipped=tuple(sorted(first.skipped + second.skipped, key=lambda skipped: skipped.image)),
+        top=first.top.merged(second.top),
+        bottom=first.bottom.merged(second.bottom),
+        count=first.count + second.count,
+        total=first.total + second.total,
+        squares=first.squares + second.squares,
+        fired=first.fired + second.fired,
+        histogram=first.histogram + second.histogram,
+        sampled=first.sampled.padded(max(size, len(first.sampled.images))).merged(second.sampled).cpu(),
+        rows=ImageRows(rows),
+    )

@@ -1,0 +1,174 @@
+"""A scan as Parquet tables in a folder, for anyone's tools; and read back.
+
+``features.parquet``: a row per feature with its statistics, histogram and quantiles. ``top.parquet``: its top images
+with positions. ``percentiles.parquet``: its images at percentiles. ``images.parquet``: a row per image.
+``sample.parquet`` and ``skipped.parquet``: what the name says.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accentor.engine.outputs.extras import needed
+from accentor.engine.scan.loading import Skipped
+from accentor.engine.scan.ranked import IMAGE, Ranked
+from accentor.engine.scan.result import Scan, Settings
+from accentor.engine.scan.rows import ImageRow, ImageRows
+from accentor.engine.scan.sample import Sample
+from accentor.errors import InvalidRequestError
+
+QUANTILES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+SETTINGS = b"accentor.scan"
+VERSION = 1
+
+
+def write_scan(scan: Scan, folder: str | Path) -> Path:
+    """Write the tables; return the folder. ``features.parquet`` comes last: where it is, all is there."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrow = needed("pyarrow", "atlas", "writing a scan")
+    _write(folder / "images.parquet", arrow.Table.from_pylist([_image(r) for r in scan.rows], _image_schema(arrow)))
+    _write(folder / "skipped.parquet", arrow.Table.from_pylist([asdict(s) for s in scan.skipped], _skipped(arrow)))
+    _write(folder / "percentiles.parquet", arrow.Table.from_pylist(list(_percentiles(scan)), _percentile(arrow)))
+    _write(folder / "top.parquet", arrow.table(_top(arrow, scan)))
+    sample = {
+        "priority": scan.sampled.priorities.numpy(),
+        "image": scan.sampled.images.numpy(),
+        "values": _lists(arrow, scan.sampled.values),
+    }
+    _write(folder / "sample.parquet", arrow.table(sample))
+    known = json.dumps({"version": VERSION, "seen": scan.seen, "settings": asdict(scan.settings)})
+    _write(folder / "features.parquet", arrow.table(_features(arrow, scan), metadata={SETTINGS: known.encode()}))
+    return folder
+
+
+def read_scan(folder: str | Path, *, rows: bool = True) -> Scan:
+    """Read what `write_scan` wrote; without the rows of the images if they are not wanted.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no scan in the folder, or one of another version.
+    """
+    folder = Path(folder)
+    parquet = needed("pyarrow.parquet", "atlas", "reading a scan")
+    if not (folder / "features.parquet").exists():
+        raise InvalidRequestError(f"{folder} holds no scan: there is no features.parquet")
+    table = parquet.read_table(folder / "features.parquet")
+    known = json.loads((table.schema.metadata or {}).get(SETTINGS, b"{}"))
+    if known.get("version") != VERSION:
+        raise InvalidRequestError(f"{folder} holds a scan of version {known.get('version')}, expected {VERSION}")
+    grid = known["settings"]["grid"]
+    settings = Settings(**{**known["settings"], "grid": grid and tuple(grid)})
+    top = parquet.read_table(folder / "top.parquet")
+    sample = parquet.read_table(folder / "sample.parquet")
+    images = parquet.read_table(folder / "images.parquet").to_pylist() if rows else []
+    return Scan(
+        settings=settings,
+        seen=known["seen"],
+        skipped=tuple(Skipped(**row) for row in parquet.read_table(folder / "skipped.parquet").to_pylist()),
+        top=_ranked(top, settings.features, settings.top_k),
+        bottom=_ranked_bottom(table),
+        count=_column(table, "count"),
+        total=_column(table, "total"),
+        squares=_column(table, "squares"),
+        fired=_column(table, "fired"),
+        histogram=_matrix(table, "histogram", settings.features),
+        sampled=Sample(_column(sample, "priority"), _column(sample, "image"), _matrix(sample, "values", len(sample))),
+        rows=ImageRows([_row(row) for row in images]),
+    )
+
+
+def _write(path: Path, table: Any) -> None:
+    parquet = needed("pyarrow.parquet", "atlas", "writing a scan")
+    part = path.with_name(f".{path.name}.part")
+    parquet.write_table(table, part, compression="zstd")
+    part.replace(path)
+
+
+def _features(arrow: Any, scan: Scan) -> dict[str, Any]:
+    columns: dict[str, Any] = {"feature": list(range(scan.settings.features))}
+    for name in ("count", "total", "squares", "fired", "mean", "std", "fires"):
+        columns[name] = getattr(scan, name).numpy()
+    columns["min"], columns["max"] = scan.smallest.numpy(), scan.largest.numpy()
+    columns["min_note"] = _lists(arrow, scan.bottom.notes[:, 0])
+    columns["quantiles"] = _lists(arrow, torch.stack([scan.quantile(share) for share in QUANTILES], dim=1))
+    columns["histogram"] = _lists(arrow, scan.histogram)
+    return columns
+
+
+def _top(arrow: Any, scan: Scan) -> dict[str, Any]:
+    entries = [
+        (feature, rank, top)
+        for feature in range(scan.settings.features)
+        for rank, top in enumerate(scan.top_of(feature))
+    ]
+    notes = scan.top.notes[scan.top.notes[..., IMAGE] >= 0]
+    columns: dict[str, Any] = {
+        "feature": arrow.array([feature for feature, _, _ in entries], arrow.int32()),
+        "rank": arrow.array([rank for _, rank, _ in entries], arrow.int32()),
+    }
+    kinds = {"image": arrow.int64(), "value": arrow.float32(), "row": arrow.int32(), "column": arrow.int32()}
+    for name, kind in {**kinds, "y": arrow.float32(), "x": arrow.float32()}.items():
+        columns[name] = arrow.array([getattr(top, name) for _, _, top in entries], kind)
+    return {**columns, "note": _lists(arrow, notes)}
+
+
+def _percentiles(scan: Scan) -> Iterator[dict[str, Any]]:
+    for feature in range(scan.settings.features):
+        for percentile, (image, value) in scan.at_percentiles(feature).items():
+            yield {"feature": feature, "percentile": percentile, "image": image, "value": value}
+
+
+def _percentile(arrow: Any) -> Any:
+    kinds = {"feature": arrow.int32(), "percentile": arrow.int32(), "image": arrow.int64(), "value": arrow.float32()}
+    return arrow.schema(list(kinds.items()))
+
+
+def _skipped(arrow: Any) -> Any:
+    return arrow.schema([("image", arrow.int64()), ("id", arrow.string()), ("reason", arrow.string())])
+
+
+def _image_schema(arrow: Any) -> Any:
+    number, real = arrow.int32(), arrow.float32()
+    columns = {"image": arrow.int64(), "id": arrow.string(), "height": number, "width": number, "label": number}
+    columns |= {"prediction": number, "probability": real, "features": arrow.list_(number), "values": arrow.list_(real)}
+    return arrow.schema([*columns.items(), ("misclassified", arrow.bool_())])
+
+
+def _image(row: ImageRow) -> dict[str, Any]:
+    return {**asdict(row), "misclassified": row.misclassified}
+
+
+def _row(row: dict[str, Any]) -> ImageRow:
+    del row["misclassified"]
+    return ImageRow(**{**row, "features": tuple(row["features"]), "values": tuple(row["values"])})
+
+
+def _lists(arrow: Any, rows: Tensor) -> Any:
+    return arrow.FixedSizeListArray.from_arrays(arrow.array(rows.contiguous().flatten().numpy()), rows.shape[1])
+
+
+def _column(table: Any, name: str) -> Tensor:
+    return torch.tensor(table.column(name).to_numpy())
+
+
+def _matrix(table: Any, name: str, rows: int) -> Tensor:
+    return torch.tensor(table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)).view(rows, -1)
+
+
+def _ranked(table: Any, features: int, k: int) -> Ranked:
+    found = Ranked.empty(features, k)
+    feature, rank = _column(table, "feature").long(), _column(table, "rank").long()
+    found.values[feature, rank] = _column(table, "value")
+    found.notes[feature, rank] = _matrix(table, "note", len(feature)).view(-1, 4)
+    return found
+
+
+def _ranked_bottom(table: Any) -> Ranked:
+    return Ranked(-_column(table, "min")[:, None], _matrix(table, "min_note", len(table))[:, None])
