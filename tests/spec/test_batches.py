@@ -32,7 +32,7 @@ IMAGES = tuple(f"{i:064x}" for i in range(3))
 class Shelf:
     """A catalog with one dictionary and one dataset."""
 
-    def features(self, dictionary):
+    def features(self, dictionary, model):
         if dictionary != "sae":
             raise UnknownDictionaryError(f"there is no dictionary {dictionary!r}: there are sae")
         return [Channel(layer="stem", unit=unit) for unit in (5, 4, 3, 2)]

@@ -12,6 +12,7 @@ from accentor.spec.batches import (
     TopK,
 )
 from accentor.spec.catalog import EMPTY_CATALOG, Catalog
+from accentor.spec.dictionaries import DictionaryCard, DictionaryFeature, DictionarySpec
 from accentor.spec.expansion import Jobs, LineJobs
 from accentor.spec.features import (
     AnyFeature,
@@ -65,7 +66,10 @@ __all__ = [
     "CosinePower",
     "Counts",
     "DatasetImages",
+    "DictionaryCard",
+    "DictionaryFeature",
     "DictionaryFeatures",
+    "DictionarySpec",
     "Direction",
     "Encoder",
     "Entry",

@@ -5,13 +5,14 @@ from typing import Protocol
 
 from accentor.errors import UnknownDatasetError, UnknownDictionaryError
 from accentor.spec.features import Feature
+from accentor.spec.models import ModelCard
 
 
 class Catalog(Protocol):
     """Looks up dictionaries and datasets by name."""
 
-    def features(self, dictionary: str) -> Sequence[Feature]:
-        """Return the dictionary's features by index; `UnknownDictionaryError` if there is none of this name."""
+    def features(self, dictionary: str, model: ModelCard) -> Sequence[Feature]:
+        """Return the dictionary's features by index; `UnknownDictionaryError` if the model has none of this name."""
 
     def images(self, dataset: str) -> Sequence[str]:
         """Return the sha256 of the dataset's images in order; `UnknownDatasetError` if there is none of this name."""
@@ -20,7 +21,7 @@ class Catalog(Protocol):
 class EmptyCatalog:
     """A catalog of a service that keeps neither dictionaries nor datasets."""
 
-    def features(self, dictionary: str) -> Sequence[Feature]:
+    def features(self, dictionary: str, model: ModelCard) -> Sequence[Feature]:  # noqa: ARG002
         """Raise `UnknownDictionaryError`."""
         raise UnknownDictionaryError(f"there is no dictionary {dictionary!r}: this service has none")
 

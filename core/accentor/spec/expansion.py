@@ -202,7 +202,7 @@ def _features_of(spec: BatchSpec, card: ModelCard, catalog: Catalog) -> Sequence
         layer = card.layer(source.layer)
         return _Channels(layer, source.indices(layer.units, f"{layer.name} of {card.name}"))
     if isinstance(source, DictionaryFeatures):
-        listed = catalog.features(source.dictionary)
+        listed = catalog.features(source.dictionary, card)
         return _Picked(listed, source.indices(len(listed), f"the dictionary {source.dictionary}"))
     return source or ()
 

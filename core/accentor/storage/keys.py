@@ -8,6 +8,10 @@
     batches/<id>/blocks/000000.jsonl.gz                        the lines of a batch of JSON Lines, in order
     batches/<id>/skipped.jsonl                                 those that were wrong and left out
     models/<digest>.json                                       the card of the model a batch was submitted for
+    uploads/<sha256>                                           a file that a dictionary is to be made from
+    dictionaries/<name>/<version>/features.{npy,safetensors}   its numbers, as they were given; none for channels
+    dictionaries/<name>/<version>/table.json                   labels and statistics of its features
+    dictionaries/<name>/<version>/card.json                    written last: it marks that all else is there
 """
 
 RESULT = "result.json"
@@ -56,3 +60,21 @@ def skipped_key(batch_id: str) -> str:
 def card_key(digest: str) -> str:
     """Return where the card of the model with this digest lies."""
     return f"models/{digest}.json"
+
+
+DICTIONARIES = "dictionaries/"
+
+
+def upload_key(sha256: str) -> str:
+    """Return where an uploaded file lies until something is made from it."""
+    return f"uploads/{sha256}"
+
+
+def dictionary_prefix(name: str, version: str = "") -> str:
+    """Return what the keys of a dictionary, or of one version of it, begin with."""
+    return f"{DICTIONARIES}{name}/{version}/" if version else f"{DICTIONARIES}{name}/"
+
+
+def dictionary_key(name: str, version: str, part: str) -> str:
+    """Return where a part of a dictionary's version lies."""
+    return f"{dictionary_prefix(name, version)}{part}"

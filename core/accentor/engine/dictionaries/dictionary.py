@@ -13,7 +13,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from accentor.engine.dictionaries.report import DUPLICATE_COSINE, Report
+from accentor.dictionaries import DUPLICATE_COSINE
+from accentor.engine.dictionaries.report import Report
 from accentor.errors import InvalidFeatureError, UnitOutOfRangeError
 from accentor.spec import Feature, ModelCard
 from accentor.spec.ranges import Selection

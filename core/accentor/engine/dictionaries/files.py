@@ -13,15 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from accentor.dictionaries import FORMAT, VECTORS, is_features_first
 from accentor.engine.dictionaries.codes import Activation
 from accentor.engine.dictionaries.dictionary import Dictionary
 from accentor.engine.dictionaries.kinds import ChannelDictionary, DirectionDictionary, EncoderDictionary
 from accentor.errors import InvalidFeatureError
 
-FORMAT = "dictionary-1"
-"""Value of ``accentor`` in the header of the files that `save` writes."""
-
-VECTORS = "vectors"
 ENCODER_TENSORS = {
     "W_enc": "vectors",
     "b_enc": "bias",
@@ -228,17 +225,5 @@ def _read_encoder(path: Path, tensors: dict[str, Tensor], options: Options) -> E
 def _features_first(path: Path, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return W_enc as [features, units], told from the lengths of what is beside it."""
     matrix = tensors["W_enc"]
-    features = {len(tensors[key]) for key in ("b_enc", "W_dec", "threshold") if key in tensors}
-    units = {len(tensors["b_dec"])} if "b_dec" in tensors else set()
-    if matrix.dim() == 2 and len(features) <= 1 and len(units) <= 1:
-        rows, columns = matrix.shape
-        as_is = features <= {rows} and units <= {columns}
-        turned = features <= {columns} and units <= {rows}
-        if rows == columns:
-            raise InvalidFeatureError(f"{path}: W_enc is {rows} × {rows}, so that features and units cannot be told")
-        if as_is != turned:
-            return matrix if as_is else matrix.T
-    raise InvalidFeatureError(
-        f"{path}: W_enc of shape {list(matrix.shape)} does not fit "
-        f"{ {key: list(tensor.shape) for key, tensor in tensors.items() if key != 'W_enc'} }"
-    )
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    return matrix if is_features_first(shapes, str(path)) else matrix.T

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from accentor.dictionaries import DUPLICATE_COSINE
 from accentor.engine.dictionaries.codes import ACTIVATIONS, Activation, activate
 from accentor.engine.dictionaries.dictionary import Code, Dictionary
-from accentor.engine.dictionaries.report import DUPLICATE_COSINE, Report, report_on
+from accentor.engine.dictionaries.report import Report, report_on
 from accentor.engine.models import Model
 from accentor.errors import InvalidFeatureError
 from accentor.spec import Channel, Direction, Encoder, Feature

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DUPLICATE_COSINE = 0.999
-"""Two features are taken for one when the cosine of their vectors is above this."""
+from accentor.dictionaries import DUPLICATE_COSINE
+
 BLOCK_ROWS = 1024
 """Rows compared with all earlier rows at once: 64 MiB of cosines for 16,384 features."""
 
