@@ -78,6 +78,11 @@ class Server:
             )
         wait_until(self.ready, what=f"{type(self).__name__} on port {self.port}")
 
+    def send(self, sign: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(sign)
+
     def stop(self, sign: int = signal.SIGTERM) -> None:
         """End it with a signal and wait for its end."""
         if self._process is not None:

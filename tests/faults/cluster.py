@@ -1,10 +1,13 @@
 """The whole service in real processes that a test may kill: Redis that keeps its data, S3, an API, two workers."""
 
+import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
+from tests.faults import poison
 from tests.faults.jobs import JOBS, MAX_ATTEMPTS, MODEL, OPTIONS, Pictures, check_ended_once, check_objects
 from tests.processes import Process, computing_child, is_ready
 from tests.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server, free_port, wait_until
@@ -26,8 +29,9 @@ LEASE_S = 3.0
 class Cluster:
     """Starts them, kills them, and runs the batch on them."""
 
-    def __init__(self, folder: Path, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
+        poison.install(folder / "packages")
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.redis = RedisServer(folder / "redis", durable=True)
@@ -46,15 +50,22 @@ class Cluster:
             "ACCENTOR_MAX_SHARD_JOBS": "8",
             "ACCENTOR_MICRO_BATCH": "4",
             "ACCENTOR_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+            "ACCENTOR_MODELS": json.dumps({MODEL: {"source": poison.NAME}}),
             "OMP_NUM_THREADS": "1",
-            **(extra or {}),
+            "PYTHONPATH": os.pathsep.join(
+                [str(folder / "packages"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            ),
         }
-        values = {name.removeprefix("ACCENTOR_").lower(): value for name, value in self.environment.items()}
-        settings = Settings(**{name: value for name, value in values.items() if name in Settings.model_fields})
-        self.settings = settings
-        self.connection = connect(settings)
+        self.settings = Settings(
+            redis_url=SecretStr(self.redis.url),
+            storage_url=self.environment["ACCENTOR_STORAGE_URL"],
+            s3_endpoint=self.s3.endpoint,
+            s3_access_key=SecretStr(ACCESS_KEY),
+            s3_secret_key=SecretStr(SECRET_KEY),
+        )
+        self.connection = connect(self.settings)
         self.jobs = JobStore(self.connection)
-        self.objects = open_store(settings)
+        self.objects = open_store(self.settings)
         self.workers: list[Process] = []
         self.api: Process | None = None
 
@@ -95,10 +106,14 @@ class Cluster:
         """Return what the workers have said."""
         return (self._folder / "worker.log").read_text()
 
-    def submit(self) -> str:
-        """Remove all results there are, submit the batch, and return its id."""
+    def forget_results(self) -> None:
+        """Remove all results there are: every job will have to be computed."""
         for key in list(self.objects.keys("results/")):
             self.objects.delete(key)
+
+    def submit(self) -> str:
+        """Submit the batch, to be computed anew, and return its id."""
+        self.forget_results()
         with Client(self.url) as client:
             return client.batches.create(**OPTIONS).id
 
@@ -134,6 +149,11 @@ class Cluster:
         child = computing_child(worker.popen.pid)
         assert child is not None
         os.kill(child, signal.SIGKILL)
+
+    def kill_api(self) -> None:
+        """End the API by kill -9."""
+        assert self.api is not None
+        self.api.stop(signal.SIGKILL)
 
     def busy_worker(self) -> Process:
         """Wait until a worker has a shard in hand, and return it."""
