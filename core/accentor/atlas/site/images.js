@@ -1,0 +1,46 @@
+"use strict";
+
+/* The images, and one image with its features. */
+Atlas.images = (() => {
+  const { el, number, load, store, list, viewer } = Atlas;
+
+  async function all() {
+    const about = await store.head();
+    const cards = list.create("ul.grid", async (place) => {
+      const size = about.chunks.images;
+      const [index, name, label, predicted] = (await load(`images/list-${Math.floor(place / size)}`))[place % size];
+      const wrong = label && predicted && label !== predicted;
+      return el("li", {}, el("a.tile", { href: `#/image/${index}` },
+        store.thumbnail("images", place, "", 96),
+        el("span", { text: name }),
+        el("small", { class: wrong ? "wrong" : null, text: [label, wrong ? `taken for ${predicted}` : ""].filter(Boolean).join(", ") })));
+    });
+    cards.show([...Array(about.images).keys()]);
+    return { node: el("div", {}, el("h1", { text: "Images" }), el("p.facts", { text: `${about.images} images of ${about.dataset}` }), cards.node), title: `Images · ${about.title}` };
+  }
+
+  async function page(index) {
+    const [about, image] = await Promise.all([store.head(), load(`images/${index}`)]);
+    const facts = [image.label && `label ${image.label}`, image.predicted && `predicted ${image.predicted}`, image.sha256 && `sha256 ${image.sha256.slice(0, 12)}…`].filter(Boolean);
+    const drawn = el("div.viewers");
+    const without = el("div.chips");
+    let frames = [];
+    for (const one of image.features) {
+      let feature = null;
+      try { feature = await load(`features/${one.feature}`); } catch { /* A feature beyond the atlas's limit has no page. */ }
+      const shown = feature?.shown?.find((other) => other.image === image.index && other.strip);
+      const reached = one.percentile === null || one.percentile === undefined ? "" : `, percentile ${number(one.percentile)}`;
+      if (!shown) { without.append(await store.featureLink(one.feature, `value ${number(one.value)}`)); continue; }
+      frames = frames.length ? frames : shown.frames;
+      drawn.append(viewer.view(shown, { title: feature.label || feature.name, subtitle: `value ${number(one.value)}${reached}`, href: `#/feature/${one.feature}`, alt: `${feature.label || feature.name} in ${image.name}` }));
+    }
+    const node = el("div", {},
+      el("div.feature-head", {}, store.thumbnail("images", image.place, image.name, 72), el("div", {}, el("h1", { text: image.name }), el("p.facts", { text: facts.join(" · ") }))),
+      drawn.children.length ? viewer.controls(frames) : null,
+      drawn.children.length ? el("section", {}, el("h2", { text: "Its top features" }), drawn) : null,
+      without.children.length ? el("section", {}, el("h2", { text: drawn.children.length ? "More of its top features" : "Its top features" }), without) : null);
+    return { node, title: `${image.name} · ${about.title}` };
+  }
+
+  return { all, page };
+})();

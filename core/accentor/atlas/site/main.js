@@ -1,0 +1,78 @@
+"use strict";
+
+/* Which page is open: the part of the address after the hash. */
+(() => {
+  const { el, store } = Atlas;
+  const main = document.getElementById("main");
+  const nav = document.getElementById("nav");
+  const ROUTES = [
+    [/^\/?$/, () => Atlas.overview.page()],
+    [/^\/feature\/(\d+)$/, (index) => Atlas.feature.page(Number(index))],
+    [/^\/images$/, () => Atlas.images.all()],
+    [/^\/image\/(\d+)$/, (index) => Atlas.images.page(Number(index))],
+    [/^\/errors$/, () => Atlas.errors.page()],
+  ];
+  let turn = 0;
+  let current = null;
+
+  async function open() {
+    const route = location.hash.replace(/^#/, "");
+    if (route === "main") return;
+    const mine = ++turn;
+    const [match, make] = ROUTES.map(([form, page]) => [form.exec(route), page]).find(([found]) => found) ?? [null, null];
+    let page;
+    try {
+      page = match ? await make(match[1]) : lost(`There is no page ${route}.`);
+    } catch (error) {
+      page = lost(error.message);
+    }
+    if (mine !== turn) return;
+    current = page;
+    main.replaceChildren(page.node);
+    main.dataset.route = route || "/";
+    document.title = page.title;
+    window.scrollTo(0, 0);
+    for (const link of nav.children) {
+      if (link.getAttribute("href") === `#${route || "/"}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  const lost = (text) => ({ node: el("div", {}, el("h1", { text: "Not here" }), el("p.note", { text }), el("p", {}, el("a", { href: "#/", text: "To the overview" }))), title: "Atlas" });
+
+  function remembered() {
+    try { return localStorage.getItem("accentor-theme"); } catch { return null; }
+  }
+
+  function setTheme(theme) {
+    if (theme) document.documentElement.dataset.theme = theme;
+    current?.redraw?.();
+  }
+
+  document.getElementById("theme").addEventListener("click", () => {
+    const dark = getComputedStyle(document.documentElement).getPropertyValue("--is-dark").trim() === "1";
+    const next = dark ? "light" : "dark";
+    try { localStorage.setItem("accentor-theme", next); } catch { /* Stored nowhere: it holds for this visit. */ }
+    setTheme(next);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => current?.redraw?.());
+
+  addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "/") {
+      const search = document.getElementById("search");
+      if (search) { search.focus(); event.preventDefault(); }
+    }
+    const next = current?.keys?.[event.key];
+    if (next !== undefined) location.hash = `#/feature/${next}`;
+  });
+
+  addEventListener("hashchange", open);
+  setTheme(remembered());
+  store.head().then((about) => {
+    document.getElementById("brand").textContent = about.title;
+    const links = [["#/", "Overview"], about.images ? ["#/images", "Images"] : null, about.errors ? ["#/errors", "Errors"] : null];
+    nav.replaceChildren(...links.filter(Boolean).map(([href, text]) => el("a", { href, text })));
+    return open();
+  }).catch(open);
+})();

@@ -1,0 +1,176 @@
+"""The published atlas opened from disk: what one sees, drags, types and finds."""
+
+import time
+
+import pytest
+from tests.atlas.synthetic import HOSTILE, PICTURES, SIDE, atlas, color_at
+
+from accentor.atlas import publish
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    root = tmp_path_factory.mktemp("atlas")
+    return publish(atlas(root / "pictures"), root / "site").as_uri()
+
+
+@pytest.fixture
+def feature(page, site):
+    page.goto(f"{site}#/feature/4")
+    page.wait_for_selector(".viewer[data-ready]")
+    return page
+
+
+def until(page, condition, seconds=15):
+    """Wait until an expression is true; the page's policy forbids Playwright's own way, which evaluates in the page."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(50)
+
+
+def pixel(page, x, y):
+    """Return a pixel of the first picture as it is on the screen."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    shot = Image.open(BytesIO(page.locator(".viewer canvas").first.screenshot())).convert("RGB")
+    return shot.getpixel((int(shot.width * x / SIDE), int(shot.height * y / SIDE)))
+
+
+def slide(page, selector, value):
+    page.locator(selector).first.fill(str(value))
+
+
+def close(one, other, by=4):
+    return all(abs(a - b) <= by for a, b in zip(one, other, strict=True))
+
+
+def test_the_map_shows_thumbnails_and_zooming_shows_fewer_and_larger_parts(page, site):
+    page.goto(site)
+    until(page, "document.querySelector('.map-box')?.dataset.tiles > 0")
+    assert page.title() == "An atlas of drawn discs"
+    until(page, "document.querySelectorAll('.rows li').length === 24")
+    before = float(page.locator(".map-box").get_attribute("data-scale"))
+    page.get_by_role("button", name="Zoom in").click()
+    until(page, f"Number(document.querySelector('.map-box').dataset.scale) > {before}")
+    page.locator("canvas.map").hover()
+    page.mouse.wheel(0, -600)
+    until(page, "Number(document.querySelector('.map-box').dataset.scale) > 4")
+
+
+def test_a_click_on_the_map_opens_the_feature_under_it(page, site):
+    page.goto(site)
+    until(page, "document.querySelector('.map-box')?.dataset.tiles > 0")
+    page.locator("canvas.map").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".viewer")
+    assert "#/feature/" in page.url
+
+
+@pytest.mark.parametrize(("query", "count"), [("stripes", 7), ("#7", 1), ("channel:block4:2", 5), ("nothing", 0)])
+def test_search_by_label_index_and_name(page, site, query, count):
+    page.goto(site)
+    page.wait_for_selector(".rows li")
+    page.get_by_role("searchbox").fill(query)
+    until(page, f"document.querySelector('.count').textContent.startsWith('{count} of 24')")
+    until(page, f"document.querySelectorAll('.rows li').length === {count}")
+
+
+def test_sorting_puts_the_most_coherent_first(page, site):
+    page.goto(site)
+    page.wait_for_selector(".rows li")
+    page.get_by_label("Sort").select_option("coherence")
+    until(page, "document.querySelector('.rows a')?.hash === '#/feature/8'")
+
+
+def test_the_slider_goes_from_the_suppressed_over_the_seed_to_the_accentuated(feature):
+    for strength in (-1, 0, 0.5, 1, 2):
+        slide(feature, ".scrub input", strength)
+        assert close(pixel(feature, 4, 4), color_at(4, strength)), strength
+    slide(feature, ".scrub input", 1.5)
+    assert close(pixel(feature, 4, 4), color_at(4, 1.5))
+    assert feature.locator(".reading").first.inner_text().split("\n")[0].startswith("strength +1.5")
+
+
+def test_values_and_percentile_follow_the_slider(feature):
+    slide(feature, ".scrub input", 1)
+    assert "2 → 5" in feature.locator(".reading").first.inner_text()
+    assert "percentile 80" in feature.locator(".reading").first.inner_text()
+    slide(feature, ".scrub input", -1)
+    assert "2 → −1" in feature.locator(".reading").first.inner_text()
+
+
+def test_the_keyboard_moves_the_slider(feature):
+    feature.locator(".scrub input").first.focus()
+    feature.keyboard.press("Home")
+    assert close(pixel(feature, 4, 4), color_at(4, -1))
+
+
+def test_the_opacity_map_covers_what_lies_outside_of_it(feature):
+    slide(feature, ".scrub input", 1)
+    slide(feature, "#opacity", 1)
+    inside, outside = pixel(feature, 26, 26), pixel(feature, 4, 4)
+    assert close(inside, color_at(4, 1))
+    assert close(outside, tuple(round(0.35 * one) for one in color_at(4, 0)))
+
+
+def test_where_and_difference(feature):
+    slide(feature, ".scrub input", 1)
+    feature.get_by_role("button", name="where").click()
+    assert pixel(feature, 48, 48) == (255, 255, 255)
+    assert pixel(feature, 4, 4) == (0, 0, 0)
+    feature.get_by_role("button", name="difference").click()
+    assert close(pixel(feature, 4, 4), (200, 0, 0))
+
+
+def test_a_missing_picture_says_why_and_marks_are_named(feature):
+    assert "out of memory" in feature.locator(".missing-picture").inner_text()
+    assert feature.locator(".viewer .badge", has_text="dead on the seed").count() == 1
+
+
+def test_hostile_labels_and_titles_are_shown_as_text(page, tmp_path):
+    site = publish(atlas(tmp_path / "pictures", title=HOSTILE), tmp_path / "site").as_uri()
+    for route in ("#/", "#/feature/3"):
+        page.goto(f"{site}{route}")
+        page.wait_for_selector("main h1")
+        assert page.locator("main h1").inner_text() == HOSTILE
+        assert page.locator("main img").count() == 0
+        assert page.title().startswith(HOSTILE)
+
+
+def test_an_image_leads_to_its_features_and_errors_show_both_classes(page, site):
+    page.goto(f"{site}#/images")
+    page.wait_for_selector(".grid li")
+    assert page.locator(".grid li").count() == PICTURES
+    page.locator(".grid a").nth(4).click()
+    page.wait_for_selector(".chips, .viewers")
+    assert page.locator("main h1").inner_text() == "disc-04.png"
+    page.get_by_role("link", name="Errors").click()
+    page.wait_for_selector(".error .viewer[data-ready]")
+    assert page.locator(".error .viewer").count() == 2
+
+
+def test_a_page_that_is_not_there_says_so(page, site):
+    page.goto(f"{site}#/nowhere")
+    page.wait_for_selector("main h1")
+    assert "There is no page /nowhere" in page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("route", ["#/", "#/feature/4", "#/images", "#/image/4", "#/errors"])
+def test_nothing_is_wider_than_a_phone(page, site, route):
+    page.set_viewport_size({"width": 375, "height": 720})
+    page.goto(f"{site}{route}")
+    page.wait_for_selector("main h1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_the_theme_switches_and_stays(page, site):
+    page.goto(site)
+    page.wait_for_selector("main h1")
+    page.locator("#theme").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
