@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from accentor.engine.reference import sample_paths
-from accentor.spec import JobState, JobStatus, Recipe
+from accentor.spec import BatchStatus, JobState, JobStatus, Recipe
 from accentor.state import JobStore
 from accentor.storage import ObjectStore
 from accentor.storage.keys import result_prefix
@@ -44,13 +44,17 @@ def levels(picture: Image.Image) -> np.ndarray:
 
 def check_ended_once(jobs: JobStore, batch: str, told: Sequence[JobStatus], *, total: int = JOBS) -> None:
     """Check that every job has ended exactly once, for a reason if it failed, and that all counts agree."""
-    status = jobs.status(batch)
+    check_told(jobs.status(batch), told, total=total)
+    assert sorted(jobs.ends(batch, 0, 2 * total)) == list(range(total))
+
+
+def check_told(status: BatchStatus, told: Sequence[JobStatus], *, total: int = JOBS) -> None:
+    """Check that the batch has ended, that its counts are those of its jobs, and that each failure has a reason."""
     counts = status.counts
     assert status.state.terminal
     assert status.total == total
     assert (counts.queued, counts.running, counts.canceled) == (0, 0, 0)
     assert counts.succeeded + counts.failed == total
-    assert sorted(jobs.ends(batch, 0, 2 * total)) == list(range(total))
     assert [job.index for job in told] == list(range(total))
     assert sum(job.state is JobState.SUCCEEDED for job in told) == counts.succeeded
     failures = [job.failure for job in told if job.state is JobState.FAILED]

@@ -1,16 +1,15 @@
-"""``accentor up`` as a newcomer runs it: start, use by the command line, stop, start again, kill, start again."""
+"""``accentor up`` as a newcomer runs it: start, use by the command line, stop, start again."""
 
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.embedded import ACCENTOR, Up, processes_of
 from tests.servers import free_port, listens, wait_until
 
 from accentor.engine.reference import sample_paths
@@ -18,35 +17,7 @@ from accentor_client import Client
 
 pytestmark = pytest.mark.service
 
-ACCENTOR = str(Path(sys.executable).with_name("accentor"))
 RECIPE = '{"steps": 4, "crops": 2, "size": 64, "snapshots": 1}'
-
-
-class Up:
-    """One run of ``accentor up``."""
-
-    def __init__(self, data: Path, port: int = 0, models: tuple[str, ...] = ()) -> None:
-        served = [word for model in models for word in ("--model", model)]
-        self.popen = subprocess.Popen(
-            [ACCENTOR, "up", "--port", str(port), "--data", str(data), "--no-browser", *served],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.said = ""
-        for line in self.popen.stdout:
-            self.said += line
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                self.url = found[0]
-                return
-        pytest.fail(f"did not come up:\n{self.said}")
-
-    def stop(self, number: int) -> int:
-        self.popen.send_signal(number)
-        status = self.popen.wait(40)
-        self.popen.stdout.close()
-        return status
 
 
 def accentor(*arguments: str, url: str | None = None, expect: int = 0) -> str:
@@ -59,20 +30,6 @@ def accentor(*arguments: str, url: str | None = None, expect: int = 0) -> str:
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + (done.stderr if expect else "")
-
-
-def processes_of(data: Path) -> list[str]:
-    """Command lines and environments of processes that belong to the service on this folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if str(data).encode() in text and state != "Z":
-            found.append((entry / "cmdline").read_text().replace("\0", " "))
-    return found
 
 
 def test_up_submit_fetch_stop_and_resume(tmp_path):
@@ -114,29 +71,6 @@ def test_up_submit_fetch_stop_and_resume(tmp_path):
     finally:
         again.stop(signal.SIGTERM)
     wait_until(lambda: not processes_of(data), timeout_s=15, what="no process is left")
-
-
-def test_killed_and_started_again_loses_nothing(tmp_path):
-    data = tmp_path / "data"
-    up = Up(data)
-    with Client(up.url) as client:
-        batch = client.batches.create(
-            model="reference",
-            features=[f"channel:block2:{unit}" for unit in range(12)],
-            images=sample_paths()[:3],
-            recipe=json.loads(RECIPE) | {"steps": 30},
-        )
-        wait_until(lambda: batch.refresh().counts.succeeded >= 3, timeout_s=60, what="the first results")
-    up.stop(signal.SIGKILL)
-    wait_until(lambda: not processes_of(data), timeout_s=30, what="the processes end with their parent")
-    again = Up(data)
-    try:
-        with Client(again.url) as client:
-            after = client.batches.get(batch.id).wait(timeout=120)
-            assert after.counts.succeeded == after.status.total == 36
-            assert len({result.index for result in after.results()}) == 36
-    finally:
-        again.stop(signal.SIGINT)
 
 
 def test_dead_worker_and_api_are_started_anew(tmp_path):
