@@ -2,13 +2,15 @@
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import redis
 from PIL import Image
-from tests.servers import wait_until
+from pydantic import SecretStr
+from tests.servers import RedisServer, wait_until
 from tests.shards import outstanding
 from tests.worker.stubs import (
     ARTEFACTS,
@@ -25,7 +27,7 @@ from tests.worker.stubs import (
     upload,
 )
 
-from accentor.errors import NotFiniteError, StorageUnavailableError
+from accentor.errors import NotFiniteError, ServiceError, StorageUnavailableError
 from accentor.spec import (
     BatchJob,
     BatchSpec,
@@ -40,7 +42,7 @@ from accentor.spec import (
     Result,
     sha256_hex,
 )
-from accentor.state import NewBatch, Shard, sweep
+from accentor.state import JobStore, NewBatch, Shard, connect, sweep
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
 from accentor_worker.plan import Images
 from accentor_worker.runner import run_shard
@@ -301,6 +303,41 @@ def test_while_storage_is_down_nothing_fails(services: Services, outbox: Outbox,
     wait_until(lambda: sweep(services.jobs, outbox, services.settings) == 1, what="the shard to be sent again")
     run_all(shaky, outbox)
     assert services.jobs.status("b").counts == Counts(succeeded=4)
+
+
+def test_while_redis_is_down_nobody_dies(
+    services: Services, outbox: Outbox, engine: StubEngine, durable_redis: RedisServer
+) -> None:
+    """Redis is away for longer than a lease; the shard is put back as soon as it answers, with no attempt more."""
+    settings = services.settings.model_copy(update={"redis_url": SecretStr(durable_redis.url), "lease_s": 1.5})
+    services = replace(services, settings=settings, jobs=JobStore(connect(settings)))
+    submit(services, logits(services, 8))
+    back = threading.Timer(2.0, durable_redis.start)
+    ended = threading.Event()
+    sweeper = threading.Thread(target=keep_sweeping, args=(services, ended))
+
+    def during(unit: int, step: int) -> None:
+        if (unit, step) == (3, 1):
+            durable_redis.stop()
+            back.start()
+
+    engine.during = during
+    sweeper.start()
+    run_shard(services, outbox.ids.pop(0))
+    wait_until(lambda: bool(outbox.ids), what="the shard is sent again")
+    ended.set()
+    sweeper.join()
+    shard = services.jobs.shards.take("b.0-8", "test/x", alive_s=60)
+    assert shard is not None
+    assert shard.attempts == 0
+    assert services.jobs.status("b").counts == Counts(succeeded=3, queued=5)
+
+
+def keep_sweeping(services: Services, ended: threading.Event) -> None:
+    """Look for lost shards as another worker does, until told to end."""
+    while not ended.wait(0.1):
+        with suppress(ServiceError):
+            sweep(services.jobs, services.publish, services.settings)
 
 
 def test_a_model_that_cannot_be_loaded_here_is_left_to_others(

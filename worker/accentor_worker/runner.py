@@ -10,10 +10,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from accentor.errors import AccentorError, RequestError, ServiceError, TimeLimitError, UnexpectedError
+from accentor.errors import (
+    AccentorError,
+    RequestError,
+    ServiceError,
+    StateUnavailableError,
+    TimeLimitError,
+    UnexpectedError,
+)
 from accentor.spec import Progress, Recipe
 from accentor.state import Shard, dispatch
-from accentor_worker.lease import Lease
+from accentor_worker.lease import BEATS_PER_LEASE, Lease
 from accentor_worker.ledger import Ledger
 from accentor_worker.plan import Images, Item, Ready, by_recipe, chunks
 from accentor_worker.planner import Planner
@@ -59,12 +66,27 @@ def _run(services: Services, lease: Lease) -> None:
 
 def _let_go(services: Services, lease: Lease, shard: Shard, pause_s: float) -> None:
     """Give a shard back; what is left of it is sent again now, or by the sweep after the pause."""
+    left = _release(services, lease, shard, pause_s or services.settings.republish_s)
+    if not left or pause_s:
+        return
     try:
-        left = lease.release(shard, due_s=pause_s or services.settings.republish_s)
-        if left and not pause_s:
-            services.publish(shard)
+        services.publish(shard)
     except ServiceError as error:
         logger.warning("shard %s is left to the sweep: %s", shard.id, error)
+
+
+def _release(services: Services, lease: Lease, shard: Shard, due_s: float) -> int:
+    """Return the unfinished jobs of a shard that is let go, however long Redis is away: that is no death."""
+    warned = False
+    while True:
+        try:
+            return lease.release(shard, due_s=due_s)
+        except StateUnavailableError as error:
+            if not warned:
+                logger.warning("shard %s cannot be put back yet: %s", shard.id, error)
+            warned = True
+        if services.stop.wait(services.settings.lease_s / BEATS_PER_LEASE):
+            return 0
 
 
 def _hand_out(services: Services) -> None:
