@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.service, pytest.mark.faults]
 OUTAGE_S = 30.0
 DELIVERIES = 12
 ANSWER_S = 60.0
-UNDER_WAY = 409
+TRY_AGAIN = {409, 503}
 
 
 def test_nothing_happens(cluster: Cluster, undisturbed: Sequence[Pictures]) -> None:
@@ -162,7 +162,7 @@ def submit_once(cluster: Cluster, body: dict[str, object], *, patience_s: float 
             )
         except httpx.RequestError:
             answer = None
-        if answer is not None and answer.status_code != UNDER_WAY:
+        if answer is not None and answer.status_code not in TRY_AGAIN:
             return str(answer.raise_for_status().json()["id"])
         if time.monotonic() > end:
             return None

@@ -30,6 +30,11 @@ def owner_of(parent: int) -> str:
     return f"{machine()}{parent}"
 
 
+def process_of(owner: str) -> int:
+    """Return the id of the parent process of the worker with this name."""
+    return int(owner.rpartition(":")[2])
+
+
 def build_services(settings: Settings) -> Services:
     """Import the engine, load the models, announce them, and return all that running shards needs."""
     stop = _stop_on_signal()

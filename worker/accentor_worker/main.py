@@ -18,7 +18,7 @@ from accentor.settings import Settings
 from accentor.state import JobStore, celery_producer, connect, shard_publisher
 from accentor.storage import open_store
 from accentor_worker.app import create_app
-from accentor_worker.child import FAILED_SIGNAL, STOP_SIGNAL, machine, owner_of
+from accentor_worker.child import FAILED_SIGNAL, STOP_SIGNAL, machine, owner_of, process_of
 from accentor_worker.tick import Ticker
 
 DRAIN_LIMIT_S = 6.0
@@ -72,7 +72,9 @@ class _Parent:
     def clear(self) -> None:
         """Take back what workers of this machine that were killed said of their models."""
         try:
-            self._jobs.retract_models(machine())
+            for owner in self._jobs.owners():
+                if owner.startswith(machine()) and (owner == self._owner or not _runs(process_of(owner))):
+                    self._jobs.retract_models(f"{owner} ")
         except ServiceError as error:
             logger.warning("what a killed worker announced lasts a few seconds more: %s", error)
 
@@ -113,6 +115,16 @@ class _Parent:
     def _on_failed_child(self, _number: int, _frame: FrameType | None) -> None:
         self._failed = True
         state.should_stop = EXIT_FAILED  # type: ignore[assignment]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _signal_children(number: int) -> None:

@@ -81,6 +81,11 @@ class JobStore:
             self._client.zrem(READY, *gone)
 
     @guarded
+    def owners(self) -> set[str]:
+        """Return the names of the workers that said that they have models loaded, dead ones among them."""
+        return {text(entry).partition(" ")[0] for entry in self._client.zrange(READY, 0, -1)}
+
+    @guarded
     def ready_models(self) -> set[str]:
         """Return the names of the models that a living worker has loaded."""
         return {text(entry).partition(" ")[2] for entry in self._client.zrangebyscore(READY, self._now(), "+inf")}
