@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 
 from accentor.errors import InvalidImageError, InvalidRecipeError
+from accentor.images import IMAGE_SUFFIXES
 from accentor.spec import Recipe, resolve_recipe
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 
 Url = Annotated[str, typer.Option("--url", envvar="ACCENTOR_URL", help="Address of the service.")]
 ApiKey = Annotated[

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import typer
 from rich.markup import escape
 
-from accentor.cli import accentuating, following, inspecting, keys, serving, submitting
+from accentor.cli import accentuating, atlases, following, inspecting, keys, serving, submitting
 from accentor.cli.accentuating import EXIT_JOB_FAILED
 from accentor.cli.console import stderr
 from accentor.errors import AccentorError, JobError, RequestError
@@ -35,6 +35,7 @@ def build() -> typer.Typer:
     app.command(rich_help_panel=here)(accentuating.accentuate)
     app.command(rich_help_panel=here)(inspecting.models)
     app.command(rich_help_panel=here)(inspecting.layers)
+    app.add_typer(atlases.build(), name="atlas", rich_help_panel=here)
     app.command(rich_help_panel=service)(serving.up)
     app.command(rich_help_panel=service)(submitting.submit)
     app.command(rich_help_panel=service)(following.status)

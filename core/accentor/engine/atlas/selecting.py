@@ -1,0 +1,57 @@
+"""Which images a feature is shown in: those that excite it most, and those over its range."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accentor.engine.scan import Scan
+from accentor.engine.scan.result import Top
+from accentor.engine.scan.rows import ImageRow
+
+RANGE = (0, 50, 90, 99)
+"""Percentiles whose images are shown; the top images stand for 100."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An image chosen for a feature, and why; ``percentile`` is none for a top image."""
+
+    image: int
+    value: float
+    box: tuple[float, float, float, float] | None = None
+    percentile: int | None = None
+
+
+def choose(scan: Scan, feature: int, top_k: int, sizes: Sequence[tuple[int, int]]) -> list[Choice]:
+    """Return the top images of a feature and the images at `RANGE`, each image once.
+
+    ``sizes`` holds height and width of every image in pixels.
+    """
+    chosen = [
+        Choice(top.image, top.value, box_of(top, scan.settings.grid, sizes[top.image]))
+        for top in scan.top_of(feature)[:top_k]
+    ]
+    known = {choice.image for choice in chosen}
+    for percentile, (image, value) in scan.at_percentiles(feature).items():
+        if percentile in RANGE and image not in known:
+            chosen.append(Choice(image, value, percentile=percentile))
+            known.add(image)
+    return chosen
+
+
+def box_of(top: Top, grid: tuple[int, int] | None, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """Return left, top, width and height of the position where a feature is highest, as shares of the image."""
+    if grid is None or top.x is None or top.y is None:
+        return None
+    height, width = size
+    square = min(height, width)
+    tall, wide = square / grid[0], square / grid[1]
+    left, upper = max(0.0, (top.x - wide / 2) / width), max(0.0, (top.y - tall / 2) / height)
+    return (left, upper, min(wide / width, 1 - left), min(tall / height, 1 - upper))
+
+
+def sizes_of(rows: Sequence[ImageRow], count: int) -> list[tuple[int, int]]:
+    """Return height and width of every image; of those that could not be read (1, 1)."""
+    sizes = [(1, 1)] * count
+    for row in rows:
+        sizes[row.image] = (row.height, row.width)
+    return sizes

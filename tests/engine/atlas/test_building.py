@@ -1,0 +1,159 @@
+"""Building an atlas of the reference model: what it shows, and that it goes on after it was killed."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from accentor.engine import load_model
+from accentor.engine.atlas import AtlasOptions, build_atlas, folder_items
+from accentor.engine.atlas.building import Told
+from accentor.engine.atlas.layout import nearest_of, principal
+from accentor.engine.atlas.pictures import still_rising
+from accentor.engine.reference import sample_paths
+from accentor.errors import InvalidImageError, UnknownLayerError
+from accentor.spec import Recipe
+
+RECIPE = Recipe(steps=4, crops=2, strengths=(-1, 0, 1), snapshots=4)
+OPTIONS = AtlasOptions(top_k=2, limit=3)
+SCENES = 8
+CHUNK = re.compile(r'Atlas\.register\("[^"]+",(.*)\);\n', re.DOTALL)
+
+
+def read_chunk(out, name):
+    return json.loads(CHUNK.fullmatch((out / "data" / f"{name}.js").read_text())[1])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("reference", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    for place, path in enumerate(sample_paths()[:SCENES]):
+        inner = folder / ("stripes", "dots")[place % 2]
+        inner.mkdir(exist_ok=True)
+        shutil.copy(path, inner / path.name)
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(model, scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("atlas")
+    build_atlas(model, "block4", folder_items(scenes), out, RECIPE, OPTIONS, dataset="scenes")
+    return out
+
+
+def test_a_feature_shows_its_top_images_with_values_measured_by_the_model(model, scenes, built):
+    feature = read_chunk(built, "features/1")
+    assert feature["name"] == "channel:block4:1"
+    tops = [one for one in feature["shown"] if one["chosen"] == "top"]
+    assert len(tops) == 2
+    assert tops[0]["value"] > tops[1]["value"]
+    assert [frame["strength"] for frame in tops[0]["frames"]] == [-1, 0, 1]
+    low, seed, high = (frame["value"] for frame in tops[0]["frames"])
+    assert low < seed < high
+    assert tops[0]["frames"][1]["distance"] == pytest.approx(0, abs=1e-3)
+    assert tops[0]["frames"][2]["percentile"] == 100
+    assert tops[0]["job"]["feature"]["unit"] == 1
+    with Image.open(built / "pictures" / tops[0]["strip"]) as strip:
+        assert strip.size == (3 * tops[0]["width"], tops[0]["height"])
+    assert 0 < feature["coherence"] <= 1
+    assert {"layer", "coherence", "natural", "random"} == set(feature["depths"][0])
+
+
+def test_images_errors_and_gaps(built):
+    head = read_chunk(built, "head")
+    assert (head["features"], head["images"]) == (3, SCENES)
+    assert any("broken.png could not be read" in gap for gap in head["gaps"])
+    assert any("3 of 112 features" in gap for gap in head["gaps"])
+    assert head["errors"] > 0
+    error = read_chunk(built, "errors/0")[0]
+    image = read_chunk(built, f"images/{error['image']}")
+    assert error["truth"] == image["label"] != error["predicted"]
+    assert error["shown_predicted"]["frames"][-1]["value"] > error["shown_predicted"]["frames"][1]["value"]
+
+
+def test_built_again_nothing_is_made_and_with_more_only_what_is_new(model, scenes, built):
+    told = []
+    again = Told(say=told.append)
+    build_atlas(model, "block4", folder_items(scenes), built, RECIPE, OPTIONS, told=again)
+    assert any(line.startswith("accentuate: 0 pictures to make") for line in told)
+    told.clear()
+    more = AtlasOptions(top_k=2, limit=4)
+    build_atlas(model, "block4", folder_items(scenes), built, RECIPE, more, told=again)
+    (line,) = [line for line in told if line.startswith("accentuate")]
+    made, there = (int(number) for number in re.findall(r"\d+", line))
+    assert 0 < made <= 6
+    assert there > 6
+
+
+def test_killed_in_the_middle_it_goes_on(scenes, tmp_path):
+    out = tmp_path / "atlas"
+    command = [sys.executable, "-c", "from accentor.cli import main; main()", "atlas", "build", "--local"]
+    command += ["--features", "block4", "--dataset", str(scenes), "--out", str(out)]
+    command += ["--limit", "3", "--top-k", "2", "--steps", "4", "--recipe", "fast"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    records = out / ".cache" / "pictures"
+    end = time.monotonic() + 120
+    while not list(records.glob("*/*.json")):
+        assert first.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait(30)
+    kept = {path: path.stat().st_mtime_ns for path in records.glob("*/*.json")}
+    assert not (out / "index.html").exists()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (out / "index.html").exists()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert read_chunk(out, "head")["failures"] == 0
+    assert all(one["strip"] for one in read_chunk(out, "features/0")["shown"])
+
+
+def test_bad_folders_and_layers_are_refused(model, scenes, tmp_path):
+    with pytest.raises(InvalidImageError, match="no images"):
+        folder_items(tmp_path)
+    with pytest.raises(InvalidImageError, match="no folder"):
+        folder_items(tmp_path / "none")
+    with pytest.raises(UnknownLayerError, match="block4"):
+        build_atlas(model, "block44", folder_items(scenes), tmp_path / "out", RECIPE)
+
+
+def test_the_map_keeps_what_lies_apart_apart_and_finds_neighbours():
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.nn.functional.normalize(torch.randn(3, 12, generator=generator), dim=1)
+    points = torch.nn.functional.normalize(
+        centers.repeat_interleave(5, dim=0) + 0.02 * torch.randn(15, 12, generator=generator), dim=1
+    )
+    placed = principal(points)
+    for group in range(3):
+        own = placed[5 * group : 5 * group + 5]
+        others = torch.cat([placed[: 5 * group], placed[5 * group + 5 :]])
+        assert torch.cdist(own, own).max() < torch.cdist(own, others).min()
+    assert all(int(other) // 5 == row // 5 for row, others in enumerate(nearest_of(points, 4)) for other in others)
+    assert principal(torch.ones(1, 1)).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("points", "rising"),
+    [
+        ([(0, 0.0), (3, 3.0), (4, 3.1)], False),
+        ([(0, 0.0), (3, 1.0), (4, 3.0)], True),
+        ([(0, 0.0), (4, 3.0)], False),
+        ([(0, 2.0), (3, 1.0), (4, 1.5)], False),
+    ],
+)
+def test_a_way_that_speeds_up_at_its_end_has_not_converged(points, rising):
+    assert still_rising(points) is rising
