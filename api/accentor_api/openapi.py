@@ -7,8 +7,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from accentor.spec import BatchHeader, BatchLine, BatchSpec, JobSpec
+from accentor.spec import BatchHeader, BatchLine, BatchSpec, JobSpec, Problem
 from accentor_api.access import is_open
+from accentor_api.problems import PROBLEM_TYPE, RESPONSES
 
 IMAGE = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
 TEMPLATE = "#/components/schemas/{model}"
@@ -112,6 +113,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     found["components"]["securitySchemes"] = {SECURITY: SCHEME}
     for path, item in found["paths"].items():
         for method, operation in item.items():
+            for status in RESPONSES:
+                response = operation["responses"][status]
+                response["content"] = {PROBLEM_TYPE: {"schema": _ref(Problem)}}
             if not is_open(method.upper(), path):
                 operation["security"] = [{SECURITY: []}, {}]
     found["components"]["schemas"] = dict(sorted(schemas.items()))

@@ -29,6 +29,7 @@ HTTP_CODES: Mapping[int, str] = {
     500: "internal-error",
 }
 
+PROBLEM_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "Your request is wrong", "model": Problem},
     "5XX": {"description": "We are broken", "model": Problem},
@@ -39,7 +40,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 class ProblemResponse(JSONResponse):
     """A problem document."""
 
-    media_type = "application/problem+json"
+    media_type = PROBLEM_TYPE
 
 
 def problem_of_error(scope: Scope, error: AccentorError) -> ProblemResponse:

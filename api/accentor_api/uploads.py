@@ -129,8 +129,7 @@ class LinesUpload:
             model = self._options.given.get("model") or first.model or model_of(data)
             header = BatchHeader.model_validate({**dict(first), **self._options.given, "model": model})
         except ValidationError as error:
-            faults = faults_of_validation(located(error), (loaded(data) or {}).get("batch", {}))
-            raise error_of([fault._replace(line=self._number) for fault in faults]) from error
+            raise error_of(self._faults_of_header(error, data)) from error
         if header.model is None:
             raise InvalidRequestError(
                 'the batch names no model: give ?model=NAME, a first line {"batch": {"model": NAME}}, or a model in '
@@ -140,6 +139,16 @@ class LinesUpload:
         card.check_recipe(header.recipe)
         checker = LineChecker(card, header.model, header.recipe.steps * header.recipe.crops)
         return _Begun(header, header.model, card, checker), found is not None
+
+    def _faults_of_header(self, error: ValidationError, data: bytes) -> list[Fault]:
+        """Return what is wrong with the settings of the batch: those of the address, and those of the first line."""
+        found, given = located(error), self._options.given.keys()
+        asked = [{**fault, "loc": ("query", *fault["loc"][1:])} for fault in found if given & fault["loc"][1:2]]
+        told = [fault for fault in found if not given & fault["loc"][1:2]]
+        line = loaded(data)
+        header = line.get("batch") if isinstance(line, dict) else None
+        faults = [fault._replace(line=self._number) for fault in faults_of_validation(told, header)]
+        return faults_of_validation(asked, None) + faults
 
     def _keep(self, lines: Sequence[Line]) -> None:
         """Take good lines whose images are here, and refuse the others."""

@@ -241,6 +241,14 @@ def test_a_wrong_first_line(service: Service, image: str, header: dict[str, Any]
     assert [(line, where) for line, where, _ in refused(answer)] == [(1, pointer)]
 
 
+@pytest.mark.parametrize("line", [b"[null, null]", b"5", b"null", b'{"batch": {}}', b'{"feature": "logit:0"}'])
+def test_a_wrong_setting_in_the_address(service: Service, line: bytes) -> None:
+    answer = post(service, line, "?model=toy&recipe=baroque")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-recipe")
+    (fault,) = answer.json()["errors"]
+    assert (fault["in"], fault["pointer"], fault.get("line")) == ("query", "/recipe", None)
+
+
 # --- packed, cut short, too large -------------------------------------------------------------------------------
 
 

@@ -1,0 +1,100 @@
+"""Requests made up from the OpenAPI document, valid and not: no answer is a 5xx, and none is undocumented."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import schemathesis
+from docs.make_openapi import TARGET
+from hypothesis import Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.specs.openapi import checks
+from tests.api.service import CARD, Service
+
+from accentor.spec import Failure
+from accentor_api import openapi
+
+REQUESTS = 15
+"""Requests of random content to each call, beside those that are listed systematically."""
+
+NESTED = {f"#/components/schemas/{name}" for name in ("Blur", "Product", "Sum")}
+"""Features made of features: making them up takes minutes; tests/spec does it by hand."""
+
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+
+
+def flat(node: Any) -> Any:
+    """Return the document without the features that are made of features."""
+    if isinstance(node, dict):
+        return {name: flat(value) for name, value in node.items()}
+    if isinstance(node, list):
+        return [flat(value) for value in node if not (isinstance(value, dict) and value.get("$ref") in NESTED)]
+    return node
+
+
+@schemathesis.serializer("application/jsonl", "application/x-ndjson")
+def _lines(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+
+
+def read_schema() -> Any:
+    generation = GenerationConfig(deterministic=True, max_examples=REQUESTS, with_security_parameters=False)
+    projects = ProjectsConfig(default=ProjectConfig(generation=generation))
+    document = flat(json.loads(TARGET.read_text(encoding="utf-8")))
+    return schemathesis.openapi.from_dict(document, config=SchemathesisConfig(seed=1, projects=projects))
+
+
+schema = read_schema()
+
+
+class Known(NamedTuple):
+    """A service in which something has happened, and the names by which it can be asked for."""
+
+    service: Service
+    names: dict[str, str]
+
+    def put_names(self, case: schemathesis.Case) -> None:
+        """Let every other request, chosen by its content, be about something that is there."""
+        if zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode()) % 2:
+            return
+        for name in (case.path_parameters or {}).keys() & self.names.keys():
+            case.path_parameters[name] = self.names[name]
+        if isinstance(case.body, dict):
+            given = {"model": "toy", "image": self.names["sha256"], "images": [self.names["sha256"]]}
+            case.body |= {name: given[name] for name in case.body.keys() & given.keys()}
+        elif isinstance(case.body, str):
+            case.body = case.body.replace(openapi.IMAGE, self.names["sha256"]).replace("resnet50", "toy")
+
+
+@pytest.fixture(scope="module")
+def known(running: Service) -> Iterator[Known]:
+    """Return a service with a finished job and a batch in which jobs have succeeded, failed and wait."""
+    running.forget()
+    running.announce()
+    running.announce(CARD.model_copy(update={"name": "resnet50", "digest": "e" * 64}))
+    image = running.upload()
+    job = running.submit_job(feature="logit:0", image=image)
+    running.run(job["batch"], 0)
+    batch = running.submit(features=["logit:0", "logit:1", "logit:2"], images=[image], seeds=2)
+    running.run(batch["id"], 1)
+    running.fail(batch["id"], 2, Failure(code="out-of-memory", detail="x"))
+    yield Known(running, {"sha256": image, "job_id": job["id"], "batch_id": batch["id"], "name": "toy"})
+    running.forget()
+
+
+@schema.parametrize()
+@settings(
+    max_examples=REQUESTS, derandomize=True, database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
+)
+def test_no_answer_is_undocumented(case: schemathesis.Case, known: Known) -> None:
+    known.put_names(case)
+    case.call_and_validate(base_url=known.service.url, checks=CHECKS, timeout=20)
