@@ -17,6 +17,7 @@ from accentor.engine.atlas import AtlasOptions, build_atlas, folder_items
 from accentor.engine.atlas.building import Told
 from accentor.engine.atlas.layout import nearest_of, principal
 from accentor.engine.atlas.pictures import still_rising
+from accentor.engine.atlas.ranks import Ranks
 from accentor.engine.reference import sample_paths
 from accentor.errors import InvalidImageError, UnknownLayerError
 from accentor.spec import Recipe
@@ -144,6 +145,18 @@ def test_the_map_keeps_what_lies_apart_apart_and_finds_neighbours():
         assert torch.cdist(own, own).max() < torch.cdist(own, others).min()
     assert all(int(other) // 5 == row // 5 for row, others in enumerate(nearest_of(points, 4)) for other in others)
     assert principal(torch.ones(1, 1)).shape == (1, 2)
+
+
+def test_percentiles_are_those_of_the_scan():
+    values = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    values[3, 1] = torch.nan
+    values[:, 2] = torch.inf
+    ranks = Ranks(values)
+    for value in (-9.0, values[7, 0].item(), 0.1, 9.0):
+        assert ranks.percentile(0, value) == pytest.approx((values[:, 0] < value).double().mean().item() * 100)
+        there = values[:, 1][~values[:, 1].isnan()]
+        assert ranks.percentile(1, value) == pytest.approx((there < value).double().mean().item() * 100)
+        assert ranks.percentile(2, value) == 0
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from accentor.atlas import (
 from accentor.engine.atlas.evaluating import Evaluator
 from accentor.engine.atlas.layout import directions_of, nearest_of, positions_of
 from accentor.engine.atlas.pictures import PictureStore, Wanted
+from accentor.engine.atlas.ranks import Ranks
 from accentor.engine.atlas.selecting import Choice, choose, sizes_of
 from accentor.engine.dictionaries import Dictionary, channels_of
 from accentor.engine.models import Model
@@ -139,10 +140,9 @@ class Build:
         self.model.card.check_recipe(self.recipe)
         self.told.say(f"scan: {len(self.items)} images, {self.dictionary.size} features")
         self.told.say(f"select: {self.scan.seen} images were read")
-        wanted = self._wanted()
-        todo = [one for one in wanted if self.pictures.record(one) is None]
-        self.told.say(f"accentuate: {len(todo)} pictures to make, {len(wanted) - len(todo)} are there")
-        self._accentuate(todo)
+        there = [self.pictures.record(one) is not None for one in self._wanted()]
+        self.told.say(f"accentuate: {there.count(False)} pictures to make, {there.count(True)} are there")
+        self._accentuate(there.count(False))
         self.told.say(f"evaluate and publish: {len(self.units)} features")
         return publish(self._atlas(), self.out)
 
@@ -182,6 +182,11 @@ class Build:
         )
 
     @cached_property
+    def ranks(self) -> Ranks:
+        """Where a value lies among those of the images."""
+        return Ranks(self.scan.sampled.values)
+
+    @cached_property
     def rows(self) -> dict[int, ImageRow]:
         """What the scan says of each image that could be read."""
         return {row.image: row for row in self.scan.rows}
@@ -209,28 +214,23 @@ class Build:
         """Return the accentuation of a feature in an image."""
         return Wanted(feature, Path(self.items[image].id), self.sha256(image))
 
-    def _wanted(self) -> list[Wanted]:
-        own = [
-            self.want(feature, choice.image)
-            for unit in self.units
-            for feature in (self.dictionary.feature(unit),)
-            for choice in self.choices[unit]
-        ]
-        classes = [
-            self.want(Logit(unit=unit), row.image)
-            for row in self.mistakes
-            for unit in (row.prediction, row.label)
-            if unit is not None
-        ]
-        return own + classes
+    def _wanted(self) -> Iterator[Wanted]:
+        for unit in self.units:
+            feature = self.dictionary.feature(unit)
+            for choice in self.choices[unit]:
+                yield self.want(feature, choice.image)
+        for row in self.mistakes:
+            for index in (row.prediction, row.label):
+                if index is not None:
+                    yield self.want(Logit(unit=index), row.image)
 
-    def _accentuate(self, todo: Sequence[Wanted]) -> None:
-        for done, (one, error) in enumerate(
-            self.pictures.make(todo, self.told.on_step, self.options.micro_batch), start=1
-        ):
+    def _accentuate(self, total: int) -> None:
+        todo = (one for one in self._wanted() if self.pictures.record(one) is None)
+        made = self.pictures.make(todo, self.told.on_step, self.options.micro_batch) if total else ()
+        for done, (one, error) in enumerate(made, start=1):
             if error is not None:
                 self.failures[self.pictures.stem(one)] = f"{error.code}: {error.detail}"
-            self.told.on_picture(done, len(todo))
+            self.told.on_picture(done, total)
 
     def _atlas(self) -> Atlas:
         gaps = [f"{skipped.id} could not be read: {skipped.reason}" for skipped in self.scan.skipped]
@@ -321,7 +321,7 @@ class Build:
                 strength=strength,
                 value=value,
                 distance=distance,
-                percentile=None if unit is None else self.scan.percentile_of(unit, value),
+                percentile=None if unit is None else self.ranks.percentile(unit, value),
             )
             for strength, value, distance in record["frames"]
         )
@@ -360,7 +360,7 @@ class Build:
             sha256=self.sha256(row.image),
             thumbnail=self._thumbnail(row.image),
             features=tuple(
-                ImageFeature(feature=unit, value=value, percentile=self.scan.percentile_of(unit, value))
+                ImageFeature(feature=unit, value=value, percentile=self.ranks.percentile(unit, value))
                 for unit, value in zip(row.features, row.values, strict=True)
                 if unit in shown
             ),

@@ -71,21 +71,22 @@ class PictureStore:
         self, wanted: Iterable[Wanted], on_step: OnStep | None = None, micro_batch: int | None = None
     ) -> Iterator[tuple[Wanted, AccentorError | None]]:
         """Accentuate what is not there yet, yielding each when it is kept, or with the error that it ended with."""
-        asked: list[Wanted] = []
+        asked: dict[int, Wanted] = {}
 
         def pairs() -> Iterator[Pair]:
-            for one in wanted:
-                asked.append(one)
+            for place, one in enumerate(wanted):
+                asked[place] = one
                 yield Pair(one.path, one.feature, self._seed)
 
         for index, ending in accentuate_pairs(
             self._model, pairs(), self._recipe, micro_batch=micro_batch, on_step=on_step
         ):
+            one = asked.pop(index)
             if isinstance(ending, Accentuation):
-                self._keep(asked[index], ending)
-                yield asked[index], None
+                self._keep(one, ending)
+                yield one, None
             else:
-                yield asked[index], ending
+                yield one, ending
 
     def _keep(self, wanted: Wanted, result: Accentuation) -> None:
         place = self.folder / self.stem(wanted)
