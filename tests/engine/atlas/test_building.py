@@ -14,8 +14,9 @@ from PIL import Image
 
 from accentor.engine import load_model
 from accentor.engine.atlas import AtlasOptions, build_atlas, folder_items
+from accentor.engine.atlas.agreement import agreement
 from accentor.engine.atlas.building import Told
-from accentor.engine.atlas.layout import nearest_of, principal
+from accentor.engine.atlas.layout import nearest_of, positions_of, principal
 from accentor.engine.atlas.pictures import still_rising
 from accentor.engine.atlas.ranks import Ranks
 from accentor.engine.reference import sample_paths
@@ -145,6 +146,32 @@ def test_the_map_keeps_what_lies_apart_apart_and_finds_neighbours():
         assert torch.cdist(own, own).max() < torch.cdist(own, others).min()
     assert all(int(other) // 5 == row // 5 for row, others in enumerate(nearest_of(points, 4)) for other in others)
     assert principal(torch.ones(1, 1)).shape == (1, 2)
+
+
+def test_changes_agree_if_they_are_alike_but_for_fine_detail():
+    generator = torch.Generator().manual_seed(0)
+    seed, change, other = torch.rand(3, 3, 64, 64, generator=generator) - 0.5
+    coarse = [
+        torch.nn.functional.avg_pool2d(one, 8).repeat_interleave(8, 1).repeat_interleave(8, 2)
+        for one in (change, other)
+    ]
+    fine = 0.1 * torch.randn(3, 64, 64, generator=generator)
+    first = (seed, seed + 10 * coarse[0])
+    assert agreement(first, (seed, seed + 10 * coarse[0] + fine)) > 0.9
+    assert agreement(first, (seed, seed + 10 * coarse[1])) < 0.5
+    assert agreement((seed, seed), (seed, seed + coarse[1])) == 1
+
+
+def test_umap_keeps_groups_together():
+    pytest.importorskip("umap")
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.nn.functional.normalize(torch.randn(3, 12, generator=generator), dim=1)
+    points = centers.repeat_interleave(20, dim=0) + 0.05 * torch.randn(60, 12, generator=generator)
+    placed = positions_of(torch.nn.functional.normalize(points, dim=1))
+    assert not torch.allclose(placed, principal(torch.nn.functional.normalize(points, dim=1)))
+    middles = placed.view(3, 20, 2).mean(dim=1)
+    assert (torch.cdist(placed, middles).argmin(dim=1) == torch.arange(3).repeat_interleave(20)).all()
+    assert torch.equal(placed, positions_of(torch.nn.functional.normalize(points, dim=1)))
 
 
 def test_percentiles_are_those_of_the_scan():

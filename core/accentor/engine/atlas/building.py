@@ -22,6 +22,7 @@ from accentor.atlas import (
     Shown,
     publish,
 )
+from accentor.engine.atlas.agreement import AGREES, agreement
 from accentor.engine.atlas.evaluating import Evaluator
 from accentor.engine.atlas.layout import directions_of, nearest_of, positions_of
 from accentor.engine.atlas.pictures import PictureStore, Wanted
@@ -140,9 +141,11 @@ class Build:
         self.model.card.check_recipe(self.recipe)
         self.told.say(f"scan: {len(self.items)} images, {self.dictionary.size} features")
         self.told.say(f"select: {self.scan.seen} images were read")
-        there = [self.pictures.record(one) is not None for one in self._wanted()]
-        self.told.say(f"accentuate: {there.count(False)} pictures to make, {there.count(True)} are there")
-        self._accentuate(there.count(False))
+        steps = (("accentuate", self.pictures, self._wanted), ("second seed", self.again, self._wanted_again))
+        for step, store, wanted in steps:
+            there = [store.record(one) is not None for one in wanted()]
+            self.told.say(f"{step}: {there.count(False)} pictures to make, {there.count(True)} are there")
+            self._accentuate(store, wanted(), there.count(False))
         self.told.say(f"evaluate and publish: {len(self.units)} features")
         return publish(self._atlas(), self.out)
 
@@ -155,6 +158,12 @@ class Build:
     def pictures(self) -> PictureStore:
         """The accentuations."""
         return PictureStore(self.cache / "pictures", self.model, self.recipe, self.options.seed)
+
+    @cached_property
+    def again(self) -> PictureStore:
+        """The first image of each feature with another random seed, to see whether both agree."""
+        recipe = Recipe.model_validate(self.recipe.model_dump() | {"strengths": (0.0, 1.0)})
+        return PictureStore(self.cache / "again", self.model, recipe, self.options.seed + 1)
 
     @cached_property
     def units(self) -> list[int]:
@@ -198,6 +207,15 @@ class Build:
         return {unit: choose(self.scan, unit, self.options.top_k, sizes) for unit in self.units}
 
     @cached_property
+    def labels(self) -> Sequence[str] | None:
+        """The features' labels: of the model's last layer its classes."""
+        card = self.model.card
+        last = card.layers[-1].name == self.dictionary.layer and self.dictionary.kind == "channels"
+        if self.dictionary.labels is None and last and card.labels and len(card.labels) == self.dictionary.size:
+            return card.labels
+        return self.dictionary.labels
+
+    @cached_property
     def mistakes(self) -> list[ImageRow]:
         """The misclassified images that are shown, the surest mistakes first."""
         wrong = sorted(self.scan.rows.misclassified, key=lambda row: -(row.probability or 0.0))
@@ -224,12 +242,17 @@ class Build:
                 if index is not None:
                     yield self.want(Logit(unit=index), row.image)
 
-    def _accentuate(self, total: int) -> None:
-        todo = (one for one in self._wanted() if self.pictures.record(one) is None)
-        made = self.pictures.make(todo, self.told.on_step, self.options.micro_batch) if total else ()
+    def _wanted_again(self) -> Iterator[Wanted]:
+        for unit in self.units:
+            if self.choices[unit]:
+                yield self.want(self.dictionary.feature(unit), self.choices[unit][0].image)
+
+    def _accentuate(self, store: PictureStore, wanted: Iterator[Wanted], total: int) -> None:
+        todo = (one for one in wanted if store.record(one) is None)
+        made = store.make(todo, self.told.on_step, self.options.micro_batch) if total else ()
         for done, (one, error) in enumerate(made, start=1):
             if error is not None:
-                self.failures[self.pictures.stem(one)] = f"{error.code}: {error.detail}"
+                self.failures[store.stem(one)] = f"{error.code}: {error.detail}"
             self.told.on_picture(done, total)
 
     def _atlas(self) -> Atlas:
@@ -269,7 +292,7 @@ class Build:
             yield FeatureEntry(
                 index=unit,
                 name=self._name(unit),
-                label=self.dictionary.labels[unit] if self.dictionary.labels else "",
+                label=self.labels[unit] if self.labels else "",
                 x=positions[place][0],
                 y=positions[place][1],
                 nearest=tuple(self.units[other] for other in nearest[place]),
@@ -332,9 +355,16 @@ class Build:
             width=record["width"],
             height=record["height"],
             frames=frames,
-            marks=record["marks"],
+            marks=(*record["marks"], *(("seeds-disagree",) if self._disagree(wanted) else ())),
             job=self.pictures.job(wanted).model_dump(mode="json", exclude_none=True, exclude_defaults=True),
         )
+
+    def _disagree(self, wanted: Wanted) -> bool:
+        ways = [(store.frame(wanted, 0.0), store.frame(wanted, 1.0)) for store in (self.pictures, self.again)]
+        (before, after), (other_before, other_after) = ways
+        if before is None or after is None or other_before is None or other_after is None:
+            return False
+        return agreement((before, after), (other_before, other_after)) < AGREES
 
     def _histogram(self, unit: int) -> Histogram | None:
         values = self.scan.sampled.values[:, unit]
