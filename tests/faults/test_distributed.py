@@ -3,10 +3,11 @@
 Each test says which mechanism it guards.
 """
 
+import json
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import httpx
 import pytest
@@ -25,6 +26,9 @@ pytestmark = [pytest.mark.service, pytest.mark.faults]
 OUTAGE_S = 30.0
 DELIVERIES = 12
 ANSWER_S = 60.0
+PADDING = b" " * 8_192 + b"\n"
+"""Half of the lines are then more than the API takes in one go."""
+
 TRY_AGAIN = {409, 503}
 
 
@@ -150,6 +154,33 @@ def test_api_killed_in_a_submission(cluster: Cluster, undisturbed: Sequence[Pict
     assert {status.id for status in cluster.jobs.recent(100)} - before == {batch}
     cluster.check_survived(batch, undisturbed)
     assert cluster.status(batch).counts.succeeded == JOBS
+
+
+def test_api_killed_in_an_upload(cluster: Cluster, undisturbed: Sequence[Pictures]) -> None:
+    """When half of the lines are sent. Guards: a batch is created only when all of its lines are stored."""
+    before = {status.id for status in cluster.jobs.recent(100)}
+    with Client(cluster.url) as client:
+        images = [image.id for image in client.images.upload_many(PATHS)]
+    head = {"batch": {"model": MODEL, "recipe": RECIPE.model_dump(mode="json")}}
+    jobs = [{"feature": feature, "image": images[image], "seed": seed} for feature, image, seed in pairs()]
+    lines = [json.dumps(line).encode() + PADDING for line in (head, *jobs)]
+
+    def cut() -> Iterator[bytes]:
+        yield b"".join(lines[: JOBS // 2])
+        time.sleep(1.0)
+        cluster.kill_api()
+        yield b"".join(lines[JOBS // 2 :])
+
+    kind = {"Content-Type": "application/jsonl"}
+    with pytest.raises(httpx.RequestError):
+        httpx.post(f"{cluster.url}/v1/batches", content=cut(), headers=kind, timeout=ANSWER_S)
+    cluster.mend()
+    assert {status.id for status in cluster.jobs.recent(100)} == before
+    answer = httpx.post(f"{cluster.url}/v1/batches", content=b"".join(lines), headers=kind, timeout=ANSWER_S)
+    batch = str(answer.raise_for_status().json()["id"])
+    cluster.check_survived(batch, undisturbed)
+    assert cluster.status(batch).counts.succeeded == JOBS
+    assert {status.id for status in cluster.jobs.recent(100)} - before == {batch}
 
 
 def submit_once(cluster: Cluster, body: dict[str, object], *, patience_s: float = ANSWER_S) -> str | None:
