@@ -3,18 +3,15 @@
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 
 import accentor
 from accentor.settings import Settings
-from accentor_api import openapi, problems
+from accentor_api import openapi, problems, studio
 from accentor_api.access import Access, check_access
 from accentor_api.backlog import Load
 from accentor_api.links import check_secret
@@ -24,7 +21,6 @@ from accentor_api.once import DoneOnce
 from accentor_api.routers import batches, health, images, jobs, models, objects
 from accentor_api.services import Services
 
-STATIC = Path(__file__).parent / "static"
 GRACE_S = 5
 """Seconds that answers under way have to end when the server is stopped."""
 
@@ -85,8 +81,7 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
     app.add_middleware(RequestContext, settings=settings, metrics=app.state.metrics)
     for module in (images, jobs, batches, models, objects, health):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=STATIC))
-    app.add_api_route("/", _landing_page, include_in_schema=False)
+    studio.install(app)
     return app
 
 
@@ -121,7 +116,3 @@ def serve(settings: Settings) -> None:
     server.run()
     if not server.started:
         sys.exit(EXIT_NOT_STARTED)
-
-
-def _landing_page() -> FileResponse:
-    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})

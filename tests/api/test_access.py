@@ -75,7 +75,7 @@ def test_everything_that_is_not_open_asks_for_a_key(closed: Service) -> None:
     answer = closed.http.get("/v1/models").json()
     assert answer["code"] == "unauthorized"
     assert "accentor keys create" in answer["detail"]
-    assert closed.http.get("/static/page.js").status_code == 200
+    assert closed.http.get("/static/js/main.js").status_code == 200
 
 
 def test_a_signed_link_needs_no_key(closed: Service) -> None:
@@ -341,7 +341,7 @@ def test_where_keys_are_needed(host: str, allowed: bool | None, needed: bool) ->
 
 def test_what_is_open() -> None:
     assert is_open("HEAD", "/")
-    assert is_open("GET", "/static/style.css")
+    assert is_open("GET", "/static/css/base.css")
     for method, path in (
         ("POST", "/healthz"),
         ("GET", "/healthz/"),

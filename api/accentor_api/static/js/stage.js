@@ -1,0 +1,76 @@
+import { find, show } from "./dom.js";
+
+const TAGS = { compare: "accentuated", where: "where", opacity: "opacity map", difference: "difference ×4" };
+
+const plate = () => find("plate");
+
+export function setSeed(url) {
+  clear();
+  put("seed-image", url, "The seed picture");
+  show(find("invitation"), false);
+  show(plate());
+  state("seed");
+}
+
+export function clear() {
+  for (const id of ["result-image", "overlay-image", "opacity-image"]) {
+    find(id).removeAttribute("src");
+    show(find(id), false);
+  }
+  show(find("split"), false);
+  show(find("views"), false);
+  view("compare");
+  state("seed");
+}
+
+export function preview(url) {
+  put("result-image", url, "The picture as it is now");
+  show(find("split"));
+  state("live");
+  find("right-tag").textContent = "developing";
+}
+
+export function result(urls, description) {
+  put("result-image", urls["accentuated.png"], `Accentuated: ${description}`);
+  put("overlay-image", urls["overlay.png"], `Where, by opacity: ${description}`);
+  put("opacity-image", urls["opacity.png"], `Opacity map: ${description}`);
+  show(find("split"));
+  show(find("views"));
+  state("done");
+  view(find("stage").dataset.view);
+}
+
+export function view(name) {
+  find("stage").dataset.view = name;
+  find("right-tag").textContent = TAGS[name];
+  const radio = find("views").querySelector(`[value=${name}]`);
+  radio.checked = true;
+  find("split").setAttribute("aria-label", name === "where" ? "How much of the seed shows through" : `Seed on the left, ${TAGS[name]} on the right`);
+}
+
+function put(id, url, text) {
+  const node = find(id);
+  if (!url) return;
+  node.src = url;
+  node.alt = text;
+  show(node);
+}
+
+function state(name) {
+  find("stage").dataset.state = name;
+}
+
+function setSplit() {
+  plate().style.setProperty("--split", `${find("split").value}%`);
+  plate().style.setProperty("--share", find("split").value / 100);
+}
+
+export function begin() {
+  find("split").addEventListener("input", setSplit);
+  find("views").addEventListener("change", (event) => view(event.target.value));
+  find("seed-image").addEventListener("load", (event) => {
+    const { naturalWidth, naturalHeight } = event.target;
+    plate().style.setProperty("--aspect", naturalWidth / naturalHeight);
+  });
+  setSplit();
+}

@@ -1,0 +1,184 @@
+import { Problem, post, read } from "./api.js";
+import { find, make, show, words } from "./dom.js";
+import * as features from "./features.js";
+import { follow } from "./follow.js";
+import { advice, clear, tell } from "./notices.js";
+import * as picture from "./picture.js";
+import * as readings from "./readings.js";
+import * as recipes from "./recipes.js";
+import * as shelf from "./shelf.js";
+import { writers } from "./snippets.js";
+import * as stage from "./stage.js";
+
+const ARTEFACTS = { "accentuated.png": "picture", "overlay.png": "overlay", "opacity.png": "opacity map" };
+const COPIED_MS = 1_500;
+
+let run = null;
+
+const say = (text) => {
+  find("state").textContent = text;
+};
+
+function rest() {
+  run?.stop.abort();
+  run = null;
+  busy(false);
+  readings.clear();
+  show(find("actions"), false);
+  say("");
+}
+
+function busy(isBusy) {
+  find("run").disabled = isBusy;
+  show(find("cancel"), isBusy);
+}
+
+function onPicture(chosen) {
+  rest();
+  stage.setSeed(chosen.url);
+}
+
+async function submit() {
+  const chosen = picture.picture();
+  if (!chosen) throw new Problem({ code: "no-picture", detail: "choose a picture first, or one of the samples" });
+  if (!features.written()) throw new Problem({ code: "no-feature", detail: "pick a feature first, or write one" });
+  rest();
+  clear();
+  stage.clear();
+  busy(true);
+  find("stage").scrollIntoView({ block: "nearest" });
+  say("Sending…");
+  const current = (run = { stop: new AbortController(), job: null, name: chosen.name, spec: null });
+  const image = await chosen.id;
+  const spec = {
+    model: features.model(),
+    feature: recipes.signed(features.written()),
+    image,
+    ...(recipes.seed() ? { seed: recipes.seed() } : {}),
+    recipe: recipes.recipe(),
+  };
+  current.spec = spec;
+  const job = await post("/v1/jobs", spec);
+  if (run !== current) return;
+  current.job = job;
+  await watch(current);
+}
+
+async function watch(current) {
+  if (shown(current, current.job)) return;
+  for await (const status of follow(`/v1/jobs/${current.job.id}/events`, current.stop.signal)) {
+    if (run !== current || shown(current, status)) return;
+  }
+  if (run === current) shown(current, await read(`/v1/jobs/${current.job.id}`));
+}
+
+function shown(current, status) {
+  current.job = status;
+  if (status.state === "queued") say("Queued: waiting for a worker…");
+  if (status.state === "running") {
+    say("Developing…");
+    if (status.progress) readings.progress(status.progress);
+    if (status.progress?.preview) stage.preview(status.progress.preview);
+    return false;
+  }
+  if (status.state === "queued") return false;
+  busy(false);
+  show(find("progress"), false);
+  if (status.state === "succeeded") finish(current, status);
+  else if (status.state === "failed") say(`Failed: ${status.failure.detail}. ${advice(status.failure.code)}`);
+  else say("Canceled.");
+  return true;
+}
+
+function finish(current, status) {
+  const { result, urls } = status;
+  stage.result(urls, current.spec.feature);
+  readings.result(result);
+  say(`${words(current.spec.feature)} in ${current.name}`);
+  find("keep").textContent = shelf.has(status.id) ? "Kept" : "Keep";
+  const links = Object.entries(ARTEFACTS).filter(([name]) => urls[name]);
+  find("downloads").replaceChildren(
+    make("span", { class: "hint" }, "Open"),
+    ...links.map(([name, text]) => make("a", { href: urls[name], target: "_blank", rel: "noreferrer" }, text)),
+  );
+  show(find("actions"));
+}
+
+function keep() {
+  const { job, spec, name } = run;
+  shelf.keep({ id: job.id, name, ...spec, before: job.result.before, after: job.result.after });
+  find("keep").textContent = "Kept";
+}
+
+async function copy(button) {
+  const text = writers[button.dataset.copy](run.spec, run);
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    const area = make("textarea", { class: "unseen", "aria-hidden": "true" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    button.textContent = document.execCommand("copy") ? "Copied" : "Not allowed";
+    area.remove();
+  }
+  setTimeout(() => {
+    button.textContent = label;
+  }, COPIED_MS);
+}
+
+async function cancel() {
+  if (!run?.job) return rest();
+  return post(`/v1/jobs/${run.job.id}/cancel`);
+}
+
+async function reopen({ id, name, model, feature, image, seed, recipe }) {
+  const job = await read(`/v1/jobs/${id}`);
+  picture.use(await picture.fetched(image), name ?? `${image.slice(0, 8)}…`, image);
+  run = { stop: new AbortController(), job, name: name ?? image.slice(0, 8), spec: { model, feature, image, ...(seed ? { seed } : {}), recipe } };
+  await features.setModel(model);
+  features.write(feature);
+  find("controls").elements.direction.value = "raise";
+  find("controls").dispatchEvent(new Event("input"));
+  find("stage").scrollIntoView({ block: "nearest" });
+  await watch(run);
+}
+
+export async function open({ job }) {
+  if (!job) return;
+  const status = await read(`/v1/jobs/${job}`);
+  await reopen({ id: job, ...status.spec, feature: spoken(status.spec.feature) });
+}
+
+const spoken = (feature) => (typeof feature === "string" ? feature : JSON.stringify(feature));
+
+export const refresh = (models) => features.offerModels(models);
+
+export async function begin() {
+  const guarded = (call) => (...given) =>
+    Promise.resolve()
+      .then(() => call(...given))
+      .catch((problem) => {
+        if (!(problem instanceof Problem)) throw problem;
+        tell(problem);
+        busy(false);
+        say("");
+      });
+  stage.begin();
+  recipes.begin();
+  features.begin(() => {});
+  picture.begin(onPicture);
+  shelf.begin(guarded(reopen));
+  find("controls").addEventListener("submit", (event) => {
+    event.preventDefault();
+    guarded(submit)();
+  });
+  find("cancel").addEventListener("click", guarded(cancel));
+  find("keep").addEventListener("click", keep);
+  find("actions").addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button) copy(button);
+  });
+}
