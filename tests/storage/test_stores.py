@@ -46,6 +46,17 @@ def test_what_is_put_is_got(store: ObjectStore) -> None:
     assert store.size("images/one") == 0
 
 
+def test_part_of_an_object(store: ObjectStore) -> None:
+    store.put("a/b", b"0123456789")
+    assert store.get_range("a/b", 2, 3) == b"234"
+    assert store.get_range("a/b", 8, 5) == b"89"
+    assert store.get_range("a/b", 3, 0) == b""
+    assert store.get_range("a/b", 10, 1) == b""
+    for key in ("nothing", "a"):
+        with pytest.raises(NotFoundError, match=f"there is no object {key}"):
+            store.get_range(key, 0, 1)
+
+
 def test_what_is_not_there(store: ObjectStore) -> None:
     store.put("a/b", b"1")
     for key in ("nothing", "a", "a/b/c", "a/bc"):

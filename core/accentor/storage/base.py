@@ -35,6 +35,10 @@ class ObjectStore(ABC):
         """Return the bytes; `NotFoundError` if there is no such object."""
 
     @abstractmethod
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``start`` on; `NotFoundError` if there is no such object."""
+
+    @abstractmethod
     def size(self, key: str) -> int | None:
         """Return the number of bytes, or none if there is no such object."""
 

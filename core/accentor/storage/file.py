@@ -52,6 +52,17 @@ class FileStore(ObjectStore):
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
                 raise NotFoundError(f"there is no object {key}") from error
 
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """Read part of the file."""
+        path = self._path(key)
+        with self._errors(key):
+            try:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    return file.read(size)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                raise NotFoundError(f"there is no object {key}") from error
+
     def size(self, key: str) -> int | None:
         """Ask the file system for the size."""
         path = self._path(key)

@@ -12,6 +12,11 @@
     dictionaries/<name>/<version>/features.{npy,safetensors}   its numbers, as they were given; none for channels
     dictionaries/<name>/<version>/table.json                   labels and statistics of its features
     dictionaries/<name>/<version>/card.json                    written last: it marks that all else is there
+    datasets/<name>/status.json                                how far the newest version is
+    datasets/<name>/<version>/rows/000000.jsonl.gz             its index, in order
+    datasets/<name>/<version>/order                            where in it an image is, by sha256; none for uploads
+    datasets/<name>/<version>/{skipped,duplicates}.jsonl.gz    members that are not in it
+    datasets/<name>/<version>/card.json                        written last: it marks that all else is there
 """
 
 RESULT = "result.json"
@@ -63,6 +68,11 @@ def card_key(digest: str) -> str:
 
 
 DICTIONARIES = "dictionaries/"
+DATASETS = "datasets/"
+OWN_FOLDERS = frozenset(
+    {"images", "results", "batches", "models", "uploads", "dictionaries", "datasets", "atlases", ".writing"}
+)
+"""Folders of the store that are the service's own."""
 
 
 def upload_key(sha256: str) -> str:
@@ -78,3 +88,23 @@ def dictionary_prefix(name: str, version: str = "") -> str:
 def dictionary_key(name: str, version: str, part: str) -> str:
     """Return where a part of a dictionary's version lies."""
     return f"{dictionary_prefix(name, version)}{part}"
+
+
+def dataset_prefix(name: str, version: str = "") -> str:
+    """Return what the keys of a dataset, or of one version of it, begin with."""
+    return f"{DATASETS}{name}/{version}/" if version else f"{DATASETS}{name}/"
+
+
+def dataset_key(name: str, version: str, part: str) -> str:
+    """Return where a part of a dataset's version lies."""
+    return f"{dataset_prefix(name, version)}{part}"
+
+
+def rows_key(name: str, version: str, number: int) -> str:
+    """Return where a block of a dataset's rows lies."""
+    return dataset_key(name, version, f"rows/{number:06d}.jsonl.gz")
+
+
+def dataset_status_key(name: str) -> str:
+    """Return where it is told how far the newest version of a dataset is."""
+    return f"{dataset_prefix(name)}status.json"

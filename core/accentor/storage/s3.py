@@ -21,6 +21,7 @@ ATTEMPTS = 3
 DEFAULT_REGION = "us-east-1"
 """The one region that a new bucket must not name."""
 MAX_CONNECTIONS = 32
+BEYOND = "InvalidRange"
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 BUCKET_THERE = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
@@ -59,6 +60,19 @@ class S3Store(ObjectStore):
         """Fetch the bytes."""
         with self._errors(key):
             return self._client.get_object(Bucket=self._bucket, Key=self._name(key))["Body"].read()
+
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """Fetch part of the object."""
+        if size < 1:
+            return b""
+        span = f"bytes={start}-{start + size - 1}"
+        try:
+            with self._errors(key):
+                return self._client.get_object(Bucket=self._bucket, Key=self._name(key), Range=span)["Body"].read()
+        except StorageUnavailableError as error:
+            if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == BEYOND:
+                return b""
+            raise
 
     def size(self, key: str) -> int | None:
         """Ask the server for the size."""

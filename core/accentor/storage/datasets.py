@@ -1,0 +1,340 @@
+"""Datasets in the object store: versions that never change, each with its card and its rows."""
+
+import gzip
+import re
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import overload
+
+from pydantic import BaseModel, ValidationError
+
+from accentor.datasets import build_index, members_of
+from accentor.datasets.indexing import BLOCK, ENTRY, PREFIX, Index, rows_of
+from accentor.datasets.labels import read_labels
+from accentor.errors import IllegalTransitionError, NotFoundError, RequestError, ServiceError, UnknownDatasetError
+from accentor.images import MAX_PIXELS
+from accentor.spec.datasets import (
+    MAX_LISTED,
+    REFERENCE_FORM,
+    VERSION_DIGITS,
+    DatasetCard,
+    DatasetRow,
+    DatasetSpec,
+    DatasetStatus,
+)
+from accentor.spec.status import Failure
+from accentor.storage.base import ObjectStore
+from accentor.storage.keys import (
+    DATASETS,
+    dataset_key,
+    dataset_prefix,
+    dataset_status_key,
+    rows_key,
+)
+
+CARD = "card.json"
+ORDER = "order"
+DELETED = "deleted"
+"""Marks a version that was deleted; the rest stays, for batches that name it are still read."""
+
+CARDS_KEPT = 256
+ORDERS_KEPT = 16
+BLOCKS_KEPT = 32
+LISTING_S = 5.0
+"""Seconds that the list of the datasets is used to find images; where that finds none it is read again."""
+
+STALE_S = 120.0
+"""Seconds without a sign of life after which the making of a dataset counts as broken off."""
+
+JSON, GZIP = "application/json", "application/gzip"
+
+
+class DatasetStore:
+    """The datasets of a service; what was read last is kept, for a version never changes."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+        self._listed: list[tuple[str, str]] = []
+        self._listed_until = 0.0
+        self._cards = lru_cache(CARDS_KEPT)(self._read_card)
+        self._orders = lru_cache(ORDERS_KEPT)(self._read_order)
+        self._blocks = lru_cache(BLOCKS_KEPT)(self._read_block)
+
+    def create(
+        self,
+        spec: DatasetSpec,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        on_progress: Callable[[int], None] = lambda done: None,
+    ) -> tuple[DatasetCard, bool]:
+        """Make a dataset, and tell whether it is new; the same images under the same name are one version.
+
+        Raises
+        ------
+        InvalidRequestError, TooLargeError
+            If there is no image in it, or too many, or what it is made from is not there.
+        """
+        labels = (
+            None if spec.labels_file is None else read_labels(spec.labels_file, self._objects.get(spec.labels_file))
+        )
+        members = members_of(self._objects, spec)
+        index = build_index(spec, members, labels, max_pixels=max_pixels, on_progress=on_progress)
+        card = _card_of(spec, index)
+        is_new = card.version not in self.versions(card.name)
+        if is_new:
+            self._write(card, index)
+        return self.card(card.reference), is_new
+
+    def card(self, reference: str) -> DatasetCard:
+        """Return the card of ``NAME@VERSION``, or of the newest version of ``NAME``.
+
+        Raises
+        ------
+        UnknownDatasetError
+            If there is none, or it was deleted.
+        """
+        if not re.fullmatch(REFERENCE_FORM, reference):
+            raise _unknown(reference)
+        name, _, version = reference.partition("@")
+        if version in self.versions(name):
+            return self._cards(name, version)
+        cards = [] if version else self.history(name)
+        if not cards:
+            raise _unknown(reference)
+        return cards[0]
+
+    def history(self, name: str) -> list[DatasetCard]:
+        """Return the cards of all versions, the newest first."""
+        return sorted((self._cards(name, version) for version in self.versions(name)), key=_age, reverse=True)
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a dataset that are there, in no order."""
+        return [version for _, version in self._there(dataset_prefix(name))]
+
+    def newest(self) -> list[DatasetCard]:
+        """Return the card of the newest version of each dataset, by name."""
+        cards: dict[str, DatasetCard] = {}
+        for name, version in self._there(DATASETS):
+            card = self._cards(name, version)
+            if name not in cards or _age(card) > _age(cards[name]):
+                cards[name] = card
+        return [cards[name] for name in sorted(cards)]
+
+    def rows(self, reference: str) -> "Rows":
+        """Return the rows of a version, read when they are asked for; also of one that was deleted.
+
+        Raises
+        ------
+        UnknownDatasetError
+            If there is none.
+        """
+        name, _, version = reference.partition("@")
+        card = self._cards(name, version) if version else self.card(reference)
+        return Rows(card, lambda number: self._blocks(card.name, card.version, number))
+
+    def row_of(self, image: str) -> tuple[DatasetCard, DatasetRow] | None:
+        """Return the row of an image that a dataset has in the store, and the dataset; none if there is none."""
+        listed, now = self._listed, time.monotonic()
+        found = None if now > self._listed_until else self._found(image, listed)
+        if found is None:
+            listed = self._there(DATASETS, deleted=True)
+            self._listed, self._listed_until = listed, now + LISTING_S
+            found = self._found(image, listed)
+        return found
+
+    def _found(self, image: str, places: Sequence[tuple[str, str]]) -> tuple[DatasetCard, DatasetRow] | None:
+        wanted = bytes.fromhex(image)[:PREFIX]
+        for name, version in places:
+            order = self._orders(name, version)
+            entry = bisect_left(range(len(order) // ENTRY), wanted, key=lambda i: order[i * ENTRY : i * ENTRY + PREFIX])
+            while (known := order[entry * ENTRY : (entry + 1) * ENTRY])[:PREFIX] == wanted:
+                row = self.rows(f"{name}@{version}")[int.from_bytes(known[PREFIX:], "big")]
+                if row.image == image:
+                    return self._cards(name, version), row
+                entry += 1
+        return None
+
+    def delete(self, card: DatasetCard) -> None:
+        """Let a version be found no longer; its rows stay for the batches that were submitted with it."""
+        self._objects.put(dataset_key(card.name, card.version, DELETED), b"", content_type=JSON)
+
+    def status(self, name: str) -> DatasetStatus:
+        """Return how a dataset stands.
+
+        Raises
+        ------
+        UnknownDatasetError
+            If there is none, and none is being made.
+        """
+        there = self.history(name) if re.fullmatch(REFERENCE_FORM, name) else []
+        card = there[0] if there else None
+        told = self._told(name) if re.fullmatch(REFERENCE_FORM, name) else None
+        if told is None or (told.state == "ready" and card is not None):
+            if card is None:
+                raise _unknown(name)
+            return DatasetStatus(name=name, state="ready", done=0, card=card, updated_at=card.created_at)
+        if told.state == "ready":
+            raise _unknown(name)
+        return told.model_copy(update={"card": card})
+
+    def tell(
+        self, name: str, state: str, done: int = 0, error: Exception | None = None, at: datetime | None = None
+    ) -> DatasetStatus:
+        """Tell how far the making of a dataset is."""
+        failure = None
+        if error is not None:
+            code = error.code if isinstance(error, RequestError | ServiceError) else "unexpected"
+            failure = Failure(code=code, detail=getattr(error, "detail", "") or repr(error))
+        status = DatasetStatus.model_validate(
+            {"name": name, "state": state, "done": done, "failure": failure, "updated_at": at or datetime.now(UTC)}
+        )
+        self._objects.put(dataset_status_key(name), status.model_dump_json().encode(), content_type=JSON)
+        return status
+
+    def begin(self, name: str) -> DatasetStatus:
+        """Tell that a dataset is being made.
+
+        Raises
+        ------
+        IllegalTransitionError
+            If it is already.
+        """
+        told = self._told(name)
+        if told is not None and told.state == "indexing":
+            raise IllegalTransitionError(f"the dataset {name!r} is being made: {told.done} members are done")
+        return self.tell(name, "indexing")
+
+    def _told(self, name: str) -> DatasetStatus | None:
+        try:
+            told = DatasetStatus.model_validate_json(self._objects.get(dataset_status_key(name)))
+        except (NotFoundError, ValidationError):
+            return None
+        silent = (datetime.now(UTC) - told.updated_at).total_seconds()
+        if told.state != "indexing" or silent < STALE_S:
+            return told
+        detail = f"its making broke off after {told.done} members: create it again"
+        return told.model_copy(update={"state": "failed", "failure": Failure(code="worker-lost", detail=detail)})
+
+    def _write(self, card: DatasetCard, index: Index) -> None:
+        for number, block in enumerate(index.packed):
+            self._objects.put(rows_key(card.name, card.version, number), block, content_type=GZIP)
+        if index.order:
+            self._put(card, ORDER, index.order, "application/octet-stream")
+        for part, rows in (("skipped", index.skipped), ("duplicates", index.duplicates)):
+            if rows:
+                self._put(card, f"{part}.jsonl.gz", _lines(rows), GZIP)
+        if not self._objects.exists(dataset_key(card.name, card.version, CARD)):
+            self._put(card, CARD, card.model_dump_json().encode(), JSON)
+        self._objects.delete(dataset_key(card.name, card.version, DELETED))
+
+    def _put(self, card: DatasetCard, part: str, data: bytes, content_type: str) -> None:
+        self._objects.put(dataset_key(card.name, card.version, part), data, content_type=content_type)
+
+    def _there(self, prefix: str, *, deleted: bool = False) -> list[tuple[str, str]]:
+        """Return name and version of all that is whole, and was not deleted or may be."""
+        parts: dict[tuple[str, str], set[str]] = {}
+        for key in self._objects.keys(prefix):
+            name, version, *rest = key.removeprefix(DATASETS).split("/")
+            if len(rest) == 1:
+                parts.setdefault((name, version), set()).add(rest[0])
+        return [place for place, found in parts.items() if CARD in found and (deleted or DELETED not in found)]
+
+    def _read_card(self, name: str, version: str) -> DatasetCard:
+        try:
+            return DatasetCard.model_validate_json(self._objects.get(dataset_key(name, version, CARD)))
+        except NotFoundError as error:
+            raise _unknown(f"{name}@{version}") from error
+
+    def _read_order(self, name: str, version: str) -> bytes:
+        try:
+            return self._objects.get(dataset_key(name, version, ORDER))
+        except NotFoundError:
+            return b""
+
+    def _read_block(self, name: str, version: str, number: int) -> list[DatasetRow]:
+        return rows_of(self._objects.get(rows_key(name, version, number)))
+
+
+class Rows(Sequence[DatasetRow]):
+    """The rows of a dataset's version; blocks are read when a row in them is asked for."""
+
+    def __init__(self, card: DatasetCard, read_block: Callable[[int], list[DatasetRow]]) -> None:
+        self.card = card
+        self._block = read_block
+
+    def __len__(self) -> int:
+        return self.card.images
+
+    @overload
+    def __getitem__(self, index: int) -> DatasetRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[DatasetRow]: ...
+    def __getitem__(self, index: int | slice) -> DatasetRow | Sequence[DatasetRow]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        number, row = divmod(range(len(self))[index], self.card.block)
+        return self._block(number)[row]
+
+    def __iter__(self) -> Iterator[DatasetRow]:
+        for number in range(-(-len(self) // self.card.block)):
+            yield from self._block(number)
+
+
+class Ids(Sequence[str]):
+    """The sha256 of a dataset's images, in order."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [row.image for row in self._rows[index]]
+        return self._rows[index].image
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.image for row in self._rows)
+
+
+def _card_of(spec: DatasetSpec, index: Index) -> DatasetCard:
+    return DatasetCard(
+        name=spec.name,
+        version=index.digest[:VERSION_DIGITS],
+        digest=index.digest,
+        source=spec.source,
+        images=index.images,
+        bytes=index.size,
+        labeled=sum(index.classes.values()),
+        classes=index.first_classes,
+        masks=index.masks,
+        skipped=len(index.skipped),
+        duplicates=len(index.duplicates),
+        ignored=index.ignored,
+        unmatched_labels=index.unmatched_labels,
+        skipped_members=index.first_skipped,
+        duplicate_members=tuple(index.duplicates[:MAX_LISTED]),
+        block=BLOCK,
+        description=spec.description,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _lines(rows: Sequence[BaseModel]) -> bytes:
+    return gzip.compress(b"\n".join(row.model_dump_json().encode() for row in rows), mtime=0)
+
+
+def _age(card: DatasetCard) -> tuple[datetime, str]:
+    return card.created_at, card.version
+
+
+def _unknown(reference: str) -> UnknownDatasetError:
+    return UnknownDatasetError(f"there is no dataset {reference[:200]!r}")
