@@ -142,6 +142,20 @@ def test_a_fault_in_an_explicit_job(service: Service, image: str) -> None:
     ]
 
 
+def test_a_custom_id_given_twice_in_a_list(service: Service, image: str) -> None:
+    jobs = [
+        {"feature": f"logit:{unit}", "image": image, "custom_id": name} for unit, name in enumerate(("a", "b", "a"))
+    ]
+    found = problem(service, "/v1/batches", {"model": "toy", "jobs": jobs})
+    assert (found["status"], found["code"], faults(found)) == (
+        422,
+        "duplicate-custom-id",
+        [("", "duplicate-custom-id")],
+    )
+    assert "given more than once: ['a']" in found["detail"]
+    assert service.jobs.recent(10) == []
+
+
 def test_many_faults_are_counted_and_the_first_are_listed(service: Service, image: str) -> None:
     features = [f"logit:{number}" for number in range(4, 204)]
     found = problem(service, "/v1/batches", {"model": "toy", "features": features, "images": [image]})

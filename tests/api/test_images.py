@@ -1,7 +1,9 @@
 """Uploading and reading images."""
 
 import io
+import socket
 import struct
+import time
 import zlib
 
 import pytest
@@ -52,6 +54,28 @@ def test_the_same_image_again_is_answered_200(bare: Service) -> None:
     again = bare.http.post("/v1/images", content=data, headers={"Content-Type": "application/octet-stream"})
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing_and_may_be_sent_again(bare: Service) -> None:
+    data = picture(9)
+    head = (
+        f"PUT /v1/images/{digest(data)} HTTP/1.1\r\nHost: 127.0.0.1:{bare.settings.port}\r\n"
+        f"Content-Type: image/png\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", bare.settings.port), timeout=10) as connection:
+        connection.sendall(head.encode() + data[: len(data) // 2])
+    time.sleep(0.2)
+    assert not list(bare.objects.keys("images/"))
+    answers = [bare.http.put(f"/v1/images/{digest(data)}", content=data, headers=PNG) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 200]
+    assert bare.objects.get(image_key(digest(data))) == data
+
+
+def test_a_truncated_image_is_not_taken_for_the_announced_one(bare: Service) -> None:
+    data = picture(9, size=(64, 64))
+    answer = bare.http.put(f"/v1/images/{digest(data)}", content=data[:-1], headers=PNG)
+    assert (answer.status_code, answer.json()["code"]) == (422, "digest-mismatch")
+    assert not list(bare.objects.keys("images/"))
 
 
 def test_head_and_get(bare: Service) -> None:

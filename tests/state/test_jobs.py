@@ -6,7 +6,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis
@@ -309,6 +310,25 @@ def test_what_is_cached_does_not_count_as_speed(store: JobStore, new_batch: Call
     assert status.eta_s == pytest.approx(9 / status.rate)
     seconds = (datetime.now(UTC) - (status.started_at or datetime.now(UTC))).total_seconds()
     assert status.rate * seconds < 2
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(hours=1)])
+def test_the_speed_is_by_the_clock_of_redis(
+    store: JobStore, new_batch: Callable[..., str], monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+) -> None:
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Skewed":
+            return super().now(tz) + ahead
+
+    monkeypatch.setattr("accentor.state.jobs.datetime", Skewed)
+    batch = new_batch()
+    store.start_jobs(batch, [0])
+    time.sleep(0.01)
+    store.finish_job(batch, 0, S)
+    for status in (store.status(batch), *store.recent(5)):
+        assert status.rate is not None
+        assert 0.1 < status.rate <= 100
 
 
 def test_models_are_ready_while_a_worker_says_so(store: JobStore) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from accentor.errors import DuplicateIdError
 from accentor.spec.catalog import EMPTY_CATALOG, Catalog
 from accentor.spec.features import Feature, LayerName
 from accentor.spec.identity import Sha256
@@ -179,7 +180,7 @@ class BatchSpec(_Spec):
                 raise ValueError("a pattern for custom_id goes with features and images; each of jobs has its own")
             ids = Counter(job.custom_id for job in self.jobs if job.custom_id is not None)
             if twice := sorted(name for name, count in ids.items() if count > 1):
-                raise ValueError(f"custom_id must be unique in a batch; given more than once: {twice[:5]}")
+                raise DuplicateIdError(f"custom_id must be unique in a batch; given more than once: {twice[:5]}")
         elif self.features is None or self.images is None:
             raise ValueError("give features and images, or jobs")
         return self

@@ -131,7 +131,11 @@ class JobStore:
     @guarded
     def status(self, batch_id: str) -> BatchStatus:
         """Return a batch as it stands."""
-        return batch_status(self._record(batch_id), datetime.now(UTC))
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hgetall(batch_keys(batch_id)[0])
+        pipeline.time()
+        record, now = pipeline.execute()
+        return batch_status(_existing(batch_id, record), _moment(now))
 
     @guarded
     def model_digest(self, batch_id: str) -> str:
@@ -151,8 +155,9 @@ class JobStore:
         pipeline = self._client.pipeline(transaction=False)
         for batch_id in ids:
             pipeline.hgetall(batch_keys(batch_id)[0])
-        now = datetime.now(UTC)
-        return [batch_status(record, now) for record in pipeline.execute() if record]
+        pipeline.time()
+        *records, now = pipeline.execute()
+        return [batch_status(record, _moment(now)) for record in records if record]
 
     @guarded
     def job_states(self, batch_id: str, start: int, stop: int) -> list[JobState]:
@@ -358,7 +363,16 @@ class JobStore:
         return ring_key("interactive" if lane == b"interactive" else "bulk", text(model or b""))
 
     def _record(self, batch_id: str) -> dict[bytes, bytes]:
-        record = self._client.hgetall(batch_keys(batch_id)[0])
-        if not record or b"deleted_at" in record:
-            raise NotFoundError(f"there is no batch {batch_id}")
-        return record
+        return _existing(batch_id, self._client.hgetall(batch_keys(batch_id)[0]))
+
+
+def _existing(batch_id: str, record: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    if not record or b"deleted_at" in record:
+        raise NotFoundError(f"there is no batch {batch_id}")
+    return record
+
+
+def _moment(time: tuple[int, int]) -> datetime:
+    """Return what Redis' clock says: all times of a batch but its creation are by that one clock."""
+    seconds, microseconds = time
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
