@@ -106,7 +106,12 @@ def atlas(pictures: Path, count: int = 24, title: str = "An atlas of drawn discs
             sha256=f"{one:064x}",
             thumbnail=f"{one}-seed.webp",
             features=tuple(
-                ImageFeature(feature=(one + other) % count, value=2.0, percentile=98.0)
+                ImageFeature(
+                    feature=(one + other) % count,
+                    value=2.0,
+                    percentile=98.0,
+                    shown=shown(one, one, chosen="image") if other == 2 else None,
+                )
                 for other in range(min(4, count))
             ),
         )

@@ -153,6 +153,13 @@ def test_an_image_leads_to_its_features_and_errors_show_both_classes(page, site)
     assert page.locator(".error .viewer").count() == 2
 
 
+def test_an_image_shows_pictures_of_its_own_and_those_of_the_features(page, site):
+    page.goto(f"{site}#/image/2")
+    page.wait_for_selector(".viewer[data-ready]")
+    assert page.locator(".viewer").count() == 2
+    assert page.locator(".viewer-head a").all_inner_texts() == ["channel:block4:2", "dots"]
+
+
 def test_a_page_that_is_not_there_says_so(page, site):
     page.goto(f"{site}#/nowhere")
     page.wait_for_selector("main h1")

@@ -32,7 +32,7 @@ class Shown(Entry):
     """A feature in one image: why the image was chosen, and the pictures over all strengths."""
 
     image: int = Field(ge=0, description="Index of the image.")
-    chosen: Literal["top", "percentile", "error"] = "top"
+    chosen: Literal["top", "percentile", "image", "error"] = "top"
     percentile: Percentile | None = None
     value: float
     box: tuple[Share, Share, Share, Share] | None = Field(
@@ -103,6 +103,7 @@ class ImageFeature(Entry):
     feature: int = Field(ge=0)
     value: float
     percentile: Percentile | None = None
+    shown: Shown | None = Field(None, description="Its pictures, if the feature's own page does not have them.")
 
 
 class ImageEntry(Entry):

@@ -194,6 +194,8 @@ def _write_images(images: Sequence[ImageEntry], out: Path, pictures: Path, kept:
         write_chunk(out, f"images/{image.index}", image.model_dump(mode="json") | {"place": place})
         if image.thumbnail is not None:
             kept.keep(image.thumbnail)
+        for one in image.features:
+            kept.keep_of(one.shown)
     sources = (None if one.thumbnail is None else Source(pictures / one.thumbnail) for one in images)
     write_sheets(out / "thumbnails" / "images", sources)
 

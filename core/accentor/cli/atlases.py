@@ -37,6 +37,7 @@ def build_command(
     strength: StrengthOption = None,
     settings: SetOption = None,
     top_k: Annotated[int, typer.Option(min=1, max=64, help="Images shown for each feature.")] = 6,
+    images: Annotated[int, typer.Option(min=0, help="Images whose own top features are all accentuated.")] = 16,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many features.")] = None,
     title: Annotated[str | None, typer.Option(help="Of the site.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the crops and the noise.")] = 0,
@@ -57,7 +58,7 @@ def build_command(
     items = folder_items(dataset)
     loaded = load_model(model, weights=weights, device=device)
     dictionary = dictionary_of(features, loaded)
-    options = AtlasOptions(top_k=top_k, limit=limit, seed=seed, title=title)
+    options = AtlasOptions(top_k=top_k, images=images, limit=limit, seed=seed, title=title)
     with progress(len(items), shown=not as_json) as told:
         page = build_atlas(
             loaded, dictionary, items, out, chosen, options, dataset=dataset.resolve().name or "dataset", told=told

@@ -15,16 +15,17 @@ from PIL import Image
 from accentor.engine import load_model
 from accentor.engine.atlas import AtlasOptions, build_atlas, folder_items
 from accentor.engine.atlas.agreement import agreement
-from accentor.engine.atlas.building import Told
+from accentor.engine.atlas.building import Build, Told
 from accentor.engine.atlas.layout import nearest_of, positions_of, principal
 from accentor.engine.atlas.pictures import still_rising
 from accentor.engine.atlas.ranks import Ranks
+from accentor.engine.dictionaries import channels_of
 from accentor.engine.reference import sample_paths
 from accentor.errors import InvalidImageError, UnknownLayerError
 from accentor.spec import Recipe
 
 RECIPE = Recipe(steps=4, crops=2, strengths=(-1, 0, 1), snapshots=4)
-OPTIONS = AtlasOptions(top_k=2, limit=3)
+OPTIONS = AtlasOptions(top_k=2, limit=3, images=1)
 SCENES = 8
 CHUNK = re.compile(r'Atlas\.register\("[^"]+",(.*)\);\n', re.DOTALL)
 
@@ -86,13 +87,24 @@ def test_images_errors_and_gaps(built):
     assert error["shown_predicted"]["frames"][-1]["value"] > error["shown_predicted"]["frames"][1]["value"]
 
 
+def test_the_top_features_of_an_image_are_all_accentuated(model, scenes, tmp_path):
+    options = AtlasOptions(top_k=1, images=2)
+    build = Build(model, channels_of(model, "classifier"), folder_items(scenes), tmp_path, RECIPE, options, "s", Told())
+    asked = {(one.feature.unit, one.path) for one in build._wanted()}
+    assert len(build.whole) == 2
+    for image, units in build.whole.items():
+        row = build.rows[image]
+        assert units == list(row.features[:4])
+        assert {(unit, build.want(None, image).path) for unit in units} <= asked
+
+
 def test_built_again_nothing_is_made_and_with_more_only_what_is_new(model, scenes, built):
     told = []
     again = Told(say=told.append)
     build_atlas(model, "block4", folder_items(scenes), built, RECIPE, OPTIONS, told=again)
     assert any(line.startswith("accentuate: 0 pictures to make") for line in told)
     told.clear()
-    more = AtlasOptions(top_k=2, limit=4)
+    more = AtlasOptions(top_k=2, limit=4, images=1)
     build_atlas(model, "block4", folder_items(scenes), built, RECIPE, more, told=again)
     (line,) = [line for line in told if line.startswith("accentuate")]
     made, there = (int(number) for number in re.findall(r"\d+", line))
@@ -104,7 +116,7 @@ def test_killed_in_the_middle_it_goes_on(scenes, tmp_path):
     out = tmp_path / "atlas"
     command = [sys.executable, "-c", "from accentor.cli import main; main()", "atlas", "build", "--local"]
     command += ["--features", "block4", "--dataset", str(scenes), "--out", str(out)]
-    command += ["--limit", "3", "--top-k", "2", "--steps", "4", "--recipe", "fast"]
+    command += ["--limit", "3", "--top-k", "2", "--images", "0", "--steps", "4", "--recipe", "fast"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     records = out / ".cache" / "pictures"
     end = time.monotonic() + 120

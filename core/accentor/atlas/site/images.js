@@ -28,11 +28,11 @@ Atlas.images = (() => {
     for (const one of image.features) {
       let feature = null;
       try { feature = await load(`features/${one.feature}`); } catch { /* A feature beyond the atlas's limit has no page. */ }
-      const shown = feature?.shown?.find((other) => other.image === image.index && other.strip);
+      const shown = one.shown ?? feature?.shown?.find((other) => other.image === image.index && other.strip);
       const reached = one.percentile === null || one.percentile === undefined ? "" : `, percentile ${number(one.percentile)}`;
       if (!shown) { without.append(await store.featureLink(one.feature, `value ${number(one.value)}`)); continue; }
       frames = frames.length ? frames : shown.frames;
-      drawn.append(viewer.view(shown, { title: feature.label || feature.name, subtitle: `value ${number(one.value)}${reached}`, href: `#/feature/${one.feature}`, alt: `${feature.label || feature.name} in ${image.name}` }));
+      drawn.append(viewer.view(shown, { title: feature?.label || feature?.name || `feature ${one.feature}`, subtitle: `value ${number(one.value)}${reached}`, href: `#/feature/${one.feature}`, alt: `${feature?.label || feature?.name || one.feature} in ${image.name}` }));
     }
     const node = el("div", {},
       el("div.feature-head", {}, store.thumbnail("images", image.place, image.name, 72), el("div", {}, el("h1", { text: image.name }), el("p.facts", { text: facts.join(" · ") }))),

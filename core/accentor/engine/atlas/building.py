@@ -39,6 +39,8 @@ from accentor.spec import Feature, Logit, Recipe
 CACHE = ".cache"
 STRENGTHS = (-1.0, 0.0, 0.5, 1.0)
 BINS = 32
+IMAGE_FEATURES = 4
+"""Features accentuated for an image's own page."""
 RANDOM = 4
 """Random images that coherence is compared with."""
 MAX_ERRORS = 48
@@ -49,9 +51,26 @@ MAX_GAPS = 50
 
 @dataclass(frozen=True)
 class AtlasOptions:
-    """What an atlas shows: so many top images, of the first ``limit`` features, at ``strengths`` (of the recipe)."""
+    """What an atlas shows.
+
+    Attributes
+    ----------
+    top_k
+        Images of each feature, beside those over its range.
+    images
+        Images whose `IMAGE_FEATURES` top features are all accentuated, evenly spread over the dataset.
+    limit
+        Only the first so many features.
+    seed
+        Random seed of the crops and the noise.
+    title
+        Of the site.
+    micro_batch
+        Pairs optimised at once; none: found by the engine.
+    """
 
     top_k: int = 6
+    images: int = 16
     limit: int | None = None
     seed: int = 0
     title: str | None = None
@@ -207,6 +226,17 @@ class Build:
         return {unit: choose(self.scan, unit, self.options.top_k, sizes) for unit in self.units}
 
     @cached_property
+    def whole(self) -> dict[int, list[int]]:
+        """The images whose top features are all accentuated, with those."""
+        rows = list(self.scan.rows)
+        step = max(1, len(rows) // self.options.images) if self.options.images else 1
+        shown = set(self.units)
+        return {
+            row.image: [unit for unit in row.features if unit in shown][:IMAGE_FEATURES]
+            for row in rows[::step][: self.options.images]
+        }
+
+    @cached_property
     def labels(self) -> Sequence[str] | None:
         """The features' labels: of the model's last layer its classes."""
         card = self.model.card
@@ -237,6 +267,11 @@ class Build:
             feature = self.dictionary.feature(unit)
             for choice in self.choices[unit]:
                 yield self.want(feature, choice.image)
+        known = {(unit, choice.image) for unit in self.units for choice in self.choices[unit]}
+        for image, own in self.whole.items():
+            for unit in own:
+                if (unit, image) not in known:
+                    yield self.want(self.dictionary.feature(unit), image)
         for row in self.mistakes:
             for index in (row.prediction, row.label):
                 if index is not None:
@@ -327,13 +362,13 @@ class Build:
             for layer, own, natural, random in found.depths
         )
 
-    def _shown(self, feature: Feature, choice: Choice, unit: int | None) -> Shown:
+    def _shown(self, feature: Feature, choice: Choice, unit: int | None, chosen: str | None = None) -> Shown:
         wanted = self.want(feature, choice.image)
         given: dict[str, Any] = {
             "image": choice.image,
             "value": choice.value,
             "box": choice.box,
-            "chosen": "error" if unit is None else "top" if choice.percentile is None else "percentile",
+            "chosen": chosen or ("top" if choice.percentile is None else "percentile"),
             "percentile": choice.percentile,
         }
         record, stem = self.pictures.record(wanted), self.pictures.stem(wanted)
@@ -390,11 +425,21 @@ class Build:
             sha256=self.sha256(row.image),
             thumbnail=self._thumbnail(row.image),
             features=tuple(
-                ImageFeature(feature=unit, value=value, percentile=self.ranks.percentile(unit, value))
+                ImageFeature(
+                    feature=unit,
+                    value=value,
+                    percentile=self.ranks.percentile(unit, value),
+                    shown=self._of_image(row, unit, value),
+                )
                 for unit, value in zip(row.features, row.values, strict=True)
                 if unit in shown
             ),
         )
+
+    def _of_image(self, row: ImageRow, unit: int, value: float) -> Shown | None:
+        if unit not in self.whole.get(row.image, ()) or any(one.image == row.image for one in self.choices[unit]):
+            return None
+        return self._shown(self.dictionary.feature(unit), Choice(row.image, value), unit, "image")
 
     def _thumbnail(self, image: int) -> str:
         name = f"thumbnails/{self.sha256(image)}.webp"
@@ -410,7 +455,7 @@ class Build:
 
     def _error(self, row: ImageRow) -> ErrorEntry:
         def side(unit: int | None) -> Shown | None:
-            return None if unit is None else self._shown(Logit(unit=unit), Choice(row.image, 0.0), None)
+            return None if unit is None else self._shown(Logit(unit=unit), Choice(row.image, 0.0), None, "error")
 
         return ErrorEntry(
             image=row.image,
