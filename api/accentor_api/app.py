@@ -18,7 +18,7 @@ from accentor_api.links import check_secret
 from accentor_api.metrics import Metrics
 from accentor_api.middleware import RequestContext, log_config
 from accentor_api.once import DoneOnce
-from accentor_api.routers import batches, health, images, jobs, models, objects
+from accentor_api.routers import batches, datasets, health, images, jobs, models, objects
 from accentor_api.services import Services
 
 GRACE_S = 5
@@ -79,7 +79,7 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
             expose_headers=EXPOSED,
         )
     app.add_middleware(RequestContext, settings=settings, metrics=app.state.metrics)
-    for module in (images, jobs, batches, models, objects, health):
+    for module in (images, jobs, batches, datasets, models, objects, health):
         app.include_router(module.router)
     studio.install(app)
     return app

@@ -15,7 +15,6 @@ from accentor.spec import (
     Recipe,
     TopK,
 )
-from accentor.storage.keys import image_key
 from accentor_api.faults import MAX_LISTED, Fault, error_of
 from accentor_api.services import Services
 
@@ -26,7 +25,7 @@ def check(services: Services, spec: BatchSpec, card: ModelCard) -> Jobs:
     faults = list(islice(chain(_feature_faults(spec, card), _recipe_faults(spec, card)), MAX_LISTED + 1))
     if faults:
         raise error_of(faults)
-    missing = missing_images(services, jobs.images)
+    missing = [] if isinstance(spec.images, DatasetImages) else missing_images(services, jobs.images)
     if missing:
         raise InvalidRequestError(
             f"{len(missing)} of {len(jobs.images)} images are not here, the first is {missing[0]}: upload them first",
@@ -62,7 +61,7 @@ def check_feature(card: ModelCard, feature: Feature) -> None:
 def missing_images(services: Services, images: Iterable[str]) -> list[str]:
     """Return those of the images that are not here."""
     names = sorted(images)
-    there = services.read_each(lambda name: services.objects.exists(image_key(name)), names)
+    there = services.read_each(lambda name: services.images.size(name) is not None, names)
     return [name for name, is_there in zip(names, there, strict=True) if not is_there]
 
 

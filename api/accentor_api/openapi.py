@@ -8,12 +8,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from accentor.spec import BatchHeader, BatchLine, BatchSpec, JobSpec, Problem
+from accentor.spec.datasets import DatasetSpec
 from accentor_api.access import is_open
 from accentor_api.problems import PROBLEM_TYPE, RESPONSES
 
 IMAGE = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
 TEMPLATE = "#/components/schemas/{model}"
-BODIES: tuple[type[BaseModel], ...] = (JobSpec, BatchSpec, BatchHeader, BatchLine)
+BODIES: tuple[type[BaseModel], ...] = (JobSpec, BatchSpec, BatchHeader, BatchLine, DatasetSpec)
 
 JOB = {"model": "resnet50", "feature": "logit:207", "image": IMAGE, "seed": 0, "recipe": {"steps": 60}}
 PRODUCT = {
@@ -67,6 +68,20 @@ BATCH_BODY: dict[str, Any] = {
             },
             "application/jsonl": _lines(),
             "application/x-ndjson": _lines(),
+        },
+    }
+}
+PREFIX = {"name": "birds", "prefix": "photos/birds/"}
+TARS = {"name": "train", "tars": ["shards/train-"], "labels_file": "shards/labels.csv"}
+UPLOADS = {"name": "mine", "images": [{"image": IMAGE, "id": "dog.jpg", "label": "dog"}]}
+DATASET_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _ref(DatasetSpec),
+                "examples": _examples(prefix=PREFIX, tars=TARS, uploaded=UPLOADS),
+            }
         },
     }
 }

@@ -6,6 +6,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from accentor.spec import BatchStatus, JobStatus, ModelCard, Sha256
+from accentor.spec.datasets import DatasetCard, DatasetRow
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
@@ -55,4 +56,18 @@ class JobPage(BaseModel):
     """Jobs of a batch in order."""
 
     data: list[JobStatus]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
+
+
+class DatasetPage(BaseModel):
+    """The newest version of each dataset, by name."""
+
+    data: list[DatasetCard]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
+
+
+class RowPage(BaseModel):
+    """Images of a dataset in order."""
+
+    data: list[DatasetRow]
     next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")

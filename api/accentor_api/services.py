@@ -14,9 +14,12 @@ from accentor.housekeeping import remove
 from accentor.settings import Settings
 from accentor.state import AccessStore, JobStore, OnceStore, celery_producer, connect, dispatch, shard_publisher
 from accentor.storage import ObjectStore, open_store
+from accentor.storage.datasets import DatasetStore
+from accentor.storage.images import StoredImages
 from accentor_api.archive import Archive
 from accentor_api.backlog import Backlog
 from accentor_api.callers import current_key
+from accentor_api.indexer import Indexer
 from accentor_api.links import Links
 from accentor_api.looks import Looks
 
@@ -41,6 +44,9 @@ class Services:
         self.closing = closing
         self.objects = objects
         self.archive = Archive(objects)
+        self.datasets = DatasetStore(objects)
+        self.images = StoredImages(objects, self.datasets)
+        self.indexer = Indexer(self.datasets, settings, closing)
         self.looks = Looks(1.0 / (2.0 * settings.events_per_s))
         self.links = Links(objects, settings.signing_secret, settings.link_seconds)
         self.decoders = anyio.CapacityLimiter(DECODERS)
@@ -65,6 +71,7 @@ class Services:
 
     def close(self) -> None:
         """Close every connection."""
+        self.indexer.close()
         self._readers.shutdown(cancel_futures=True)
         self._celery.close()
         self._redis.close()

@@ -120,6 +120,7 @@ def test_an_image_that_has_changed_is_not_taken_for_the_old_one(folder: ObjectSt
     folder.delete("photos/b.png")
     with pytest.raises(NotFoundError):
         read_row(folder, store.rows("d")[1], "d")
+    assert StoredImages(folder, store).size(sha256_hex(picture(2))) is None
     newer, is_new = store.create(spec(prefix="photos/"))
     assert is_new
     assert newer.version != card.version

@@ -9,7 +9,8 @@ from accentor.images import open_image
 from accentor.spec import JobSpec, Recipe
 from accentor.state import Shard
 from accentor.storage import ObjectStore
-from accentor.storage.keys import image_key
+from accentor.storage.datasets import DatasetStore
+from accentor.storage.images import StoredImages
 
 CHUNK_JOBS = 64
 CHUNK_PIXELS = 128_000_000
@@ -62,13 +63,13 @@ class Images:
     """Decodes images from the store, keeping the last one: jobs of one image often follow one another."""
 
     def __init__(self, objects: ObjectStore, max_pixels: int) -> None:
-        self._objects = objects
+        self._stored = StoredImages(objects, DatasetStore(objects))
         self._max_pixels = max_pixels
         self._last: tuple[str, Image.Image] | None = None
 
     def get(self, sha256: str) -> Image.Image:
-        """Return the image; `NotFoundError` or `InvalidImageError` if it cannot be had."""
+        """Return the image; `NotFoundError`, `DigestMismatchError` or `InvalidImageError` if it cannot be had."""
         if self._last is None or self._last[0] != sha256:
-            data = self._objects.get(image_key(sha256))
+            data = self._stored.get(sha256)
             self._last = (sha256, open_image(data, max_pixels=self._max_pixels))
         return self._last[1]

@@ -64,7 +64,7 @@ async def put_image(sha256: str, request: Request, response: Response, services:
 @router.head("/{sha256}", response_class=Response)
 def has_image(sha256: str, services: WithServices) -> Response:
     """Tell whether the image is here."""
-    size = services.objects.size(image_key(sha256)) if is_sha256(sha256) else None
+    size = services.images.size(sha256) if is_sha256(sha256) else None
     if size is None:
         raise _missing(sha256)
     return Response(headers={"ETag": f'"{sha256}"', "Content-Length": str(size)})
@@ -75,7 +75,7 @@ def get_image(sha256: str, services: WithServices) -> Response:
     """Return the image as it was uploaded."""
     if not is_sha256(sha256):
         raise _missing(sha256)
-    data = services.objects.get(image_key(sha256))
+    data = services.images.get(sha256)
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
     return Response(data, media_type=_content_type(data), headers=headers)
 

@@ -21,7 +21,8 @@ class StoredImages:
         if size is not None:
             return size
         found = self._datasets.row_of(image)
-        return None if found is None else found[1].bytes
+        place = found and found[1].place
+        return found[1].bytes if found and place and self._objects.exists(place.key) else None
 
     def get(self, image: str) -> bytes:
         """Return an image's bytes.

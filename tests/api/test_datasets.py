@@ -1,0 +1,111 @@
+"""Datasets over HTTP."""
+
+import json
+from typing import Any
+
+from tests.api.service import Service, digest, picture
+from tests.servers import wait_until
+
+from accentor_api import openapi
+
+
+def create(service: Service, **spec: Any) -> dict[str, Any]:
+    """Create a dataset and return how it stands once it has been made."""
+    answer = service.http.post("/v1/datasets", json={"name": "d", **spec})
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["Location"] == "/v1/datasets/d"
+    wait_until(lambda: status(service)["state"] != "indexing", what="the dataset")
+    return status(service)
+
+
+def status(service: Service) -> dict[str, Any]:
+    return dict(service.http.get("/v1/datasets/d").json())
+
+
+def test_created_listed_and_deleted(service: Service) -> None:
+    for index in range(5):
+        service.objects.put(f"photos/{'ab'[index % 2]}/{index}.png", picture(index))
+    service.objects.put("photos/a/9.png", b"broken")
+    service.objects.put("photos/b/8.png", picture(1))
+    made = create(service, prefix="photos/", description="five")
+    assert made["state"] == "ready"
+    card = made["card"]
+    assert (card["images"], card["skipped"], card["duplicates"], card["classes"]) == (5, 1, 1, {"a": 3, "b": 2})
+    reference = f"d@{card['version']}"
+    assert service.http.get(f"/v1/datasets/{reference}").json()["card"] == card
+    assert service.http.get("/v1/datasets").json() == {"data": [card], "next_cursor": None}
+    assert service.http.get("/v1/datasets/d/versions").json() == [card]
+    page = service.http.get("/v1/datasets/d/images", params={"limit": 3}).json()
+    assert [row["id"] for row in page["data"]] == ["a/0.png", "a/2.png", "a/4.png"]
+    rest = service.http.get("/v1/datasets/d/images", params={"cursor": page["next_cursor"]}).json()
+    assert [(row["id"], row["label"]) for row in rest["data"]] == [("b/1.png", "b"), ("b/3.png", "b")]
+    assert rest["next_cursor"] is None
+    skipped = service.http.get("/v1/datasets/d/skipped")
+    assert [json.loads(line)["id"] for line in skipped.text.splitlines()] == ["a/9.png"]
+    repeated = service.http.get("/v1/datasets/d/duplicates")
+    assert [json.loads(line)["first"] for line in repeated.text.splitlines()] == ["b/1.png"]
+    assert service.http.get(f"/v1/images/{digest(picture(3))}").content == picture(3)
+    assert service.http.head(f"/v1/images/{digest(picture(3))}").headers["Content-Length"] == str(len(picture(3)))
+    assert service.http.delete("/v1/datasets/d").status_code == 204
+    assert service.http.get("/v1/datasets/d").status_code == 404
+    assert service.http.get("/v1/datasets").json()["data"] == []
+
+
+def test_a_list_of_uploads(service: Service) -> None:
+    members = [{"image": service.upload(picture(index)), "id": f"{index}", "label": "x"} for index in range(3)]
+    card = create(service, images=members)["card"]
+    assert (card["images"], card["source"]) == (3, "images")
+    assert service.http.get("/v1/datasets/d/skipped").content == b""
+    newer = create(service, images=members[:2])["card"]
+    assert newer["images"] == 2
+    assert [c["version"] for c in service.http.get("/v1/datasets/d/versions").json()] == [
+        newer["version"],
+        card["version"],
+    ]
+    assert service.http.delete(f"/v1/datasets/d@{newer['version']}").status_code == 204
+    assert status(service)["card"] == card
+
+
+def test_one_that_cannot_be_made(service: Service) -> None:
+    failed = create(service, prefix="nothing/")
+    assert failed["state"] == "failed"
+    assert failed["failure"]["code"] == "invalid-request"
+    assert "'nothing/'" in failed["failure"]["detail"]
+    assert service.http.get("/v1/datasets").json()["data"] == []
+    again = create(service, images=[{"image": service.upload(), "id": "a"}])
+    assert (again["state"], again["failure"]) == ("ready", None)
+
+
+def test_while_it_is_made(service: Service) -> None:
+    service.objects.put(
+        "datasets/d/status.json",
+        json.dumps({"name": "d", "state": "indexing", "done": 7, "updated_at": "2100-01-01T00:00:00Z"}).encode(),
+    )
+    answer = service.http.post("/v1/datasets", json={"name": "d", "prefix": "photos/"})
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "illegal-transition"
+    assert "7 members are done" in answer.json()["detail"]
+    assert status(service)["state"] == "indexing"
+
+
+def test_what_is_wrong_is_told_where_it_stands(service: Service) -> None:
+    for body, pointer in (
+        ({"name": "a/b", "prefix": "p/"}, "/name"),
+        ({"name": "d", "images": [{"image": "0", "id": "x"}]}, "/images/0/image"),
+        ({"name": "d", "prefix": "p/", "folder": "/etc"}, "/folder"),
+        ({"name": "d"}, ""),
+    ):
+        answer = service.http.post("/v1/datasets", json=body)
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    for path in ("d", "d@0123456789abcdef", "..", "d/images", "d/versions", "d/skipped"):
+        assert service.http.get(f"/v1/datasets/{path}").status_code == 404
+    assert service.http.delete("/v1/datasets/d").status_code == 404
+
+
+def test_the_examples_are_accepted(service: Service) -> None:
+    uploaded = service.upload()
+    for example in (openapi.PREFIX, openapi.TARS, openapi.UPLOADS):
+        body = json.dumps(example).replace(openapi.IMAGE, uploaded)
+        answer = service.http.post("/v1/datasets", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 202, answer.text
