@@ -11,6 +11,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 import accentor
 from accentor.settings import Settings
+from accentor.state import Measures
 from accentor_api import openapi, problems, studio
 from accentor_api.access import Access, check_access
 from accentor_api.backlog import Load
@@ -54,6 +55,10 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
         services: Services = app.state.services
         return services.backlog.read()
 
+    def measures() -> Measures:
+        services: Services = app.state.services
+        return services.jobs.measures.read()
+
     app = FastAPI(
         title="Accentor",
         version=accentor.__version__,
@@ -63,7 +68,7 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
         redoc_url=None,
         responses=problems.RESPONSES,
     )
-    app.state.metrics = Metrics(loads)
+    app.state.metrics = Metrics(loads, measures)
     problems.install(app)
     openapi.install(app)
     app.add_middleware(DoneOnce)

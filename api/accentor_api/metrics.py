@@ -1,13 +1,16 @@
-"""What Prometheus is told: jobs that wait and run, requests, and how long they took."""
+"""What Prometheus is told: jobs that wait, run and end, what the workers do, requests and how long they took."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+import prometheus_client
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from accentor.errors import ServiceError
+from accentor.state import Measures
 from accentor_api.backlog import Load
 
 UNMATCHED = "unmatched"
@@ -17,10 +20,10 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 class Metrics:
     """The counters of one application, and a look at the job store whenever they are read."""
 
-    def __init__(self, backlog: Callable[[], Iterable[Load]]) -> None:
+    def __init__(self, backlog: Callable[[], Iterable[Load]], measures: Callable[[], Measures]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_BacklogCollector(backlog))
-        self._requests = Counter(
+        self._registry.register(_StateCollector(backlog, measures))
+        self._requests = prometheus_client.Counter(
             "accentor_http_requests",
             "Requests answered",
             ("method", "route", "status"),
@@ -46,9 +49,12 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _BacklogCollector(Collector):
-    def __init__(self, backlog: Callable[[], Iterable[Load]]) -> None:
+class _StateCollector(Collector):
+    """What Redis knows: the same from every API, so that it is to be taken once, not added up."""
+
+    def __init__(self, backlog: Callable[[], Iterable[Load]], measures: Callable[[], Measures]) -> None:
         self._backlog = backlog
+        self._measures = measures
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -60,7 +66,38 @@ class _BacklogCollector(Collector):
             for entry in self._backlog():
                 jobs.add_metric((entry.lane, entry.model, "queued"), entry.queued)
                 jobs.add_metric((entry.lane, entry.model, "running"), entry.running)
+            told = _families(self._measures())
             up.add_metric((), 1)
         except ServiceError:
+            told = []
             up.add_metric((), 0)
-        return (up, jobs)
+        return (up, jobs, *told)
+
+
+def _families(measures: Measures) -> list[Metric]:
+    ended = CounterMetricFamily("accentor_jobs_ended", "Jobs that ended", labels=("lane", "model", "end"))
+    failed = CounterMetricFamily(
+        "accentor_jobs_failed", "Jobs that failed, by reason", labels=("lane", "model", "code")
+    )
+    failures: Counter[tuple[str, str]] = Counter()
+    for entry in measures.ended:
+        if entry.failed:
+            failed.add_metric((entry.lane, entry.model, entry.how), entry.jobs)
+            failures[entry.lane, entry.model] += entry.jobs
+        else:
+            ended.add_metric((entry.lane, entry.model, entry.how), entry.jobs)
+    for place, jobs in failures.items():
+        ended.add_metric((*place, "failed"), jobs)
+    seconds = SummaryMetricFamily("accentor_step_seconds", "Seconds of a step of the engine", labels=("model",))
+    pairs = SummaryMetricFamily("accentor_step_pairs", "Pairs that a step moves: the batch size", labels=("model",))
+    for model, work in measures.work.items():
+        seconds.add_metric((model,), work.steps, work.seconds)
+        pairs.add_metric((model,), work.steps, work.pairs)
+    workers = GaugeMetricFamily("accentor_workers", "Living workers that have loaded the model", labels=("model",))
+    for model, count in measures.workers.items():
+        workers.add_metric((model,), count)
+    memory = GaugeMetricFamily("accentor_gpu_memory_bytes", "Bytes of a worker's GPU", labels=("worker", "kind"))
+    for worker, kinds in measures.memory.items():
+        for kind, size in kinds.items():
+            memory.add_metric((worker, kind), size)
+    return [ended, failed, seconds, pairs, workers, memory]

@@ -17,7 +17,8 @@ from tests.servers import RedisServer, S3Server, wait_until
 
 from accentor.errors import InvalidRequestError
 from accentor.settings import Settings
-from accentor.spec import PRESETS, Progress
+from accentor.spec import PRESETS, Failure, JobState, Progress
+from accentor.state import Work
 from accentor_api.app import create_app, serve
 from accentor_api.links import Links
 
@@ -164,6 +165,35 @@ def test_metrics(service: Service) -> None:
     for status, count in (("200", 1), ("404", 1)):
         name = f'accentor_http_requests_total{{method="GET",route="/v1/jobs/{{job_id}}",status="{status}"}}'
         assert after[name] - before.get(name, 0) == count
+
+
+def test_metrics_of_ends_and_workers(service: Service) -> None:
+    image = service.upload()
+    batch = service.submit(features=["logit:0", "logit:1", "logit:2"], images=[image], seeds=2)["id"]
+    service.run(batch, 0)
+    service.jobs.finish_job(batch, 1, JobState.SUCCEEDED, cached=True)
+    for index, code in ((2, "out-of-memory"), (3, "not-finite")):
+        service.fail(batch, index, Failure(code=code, detail="x"))
+    service.http.post(f"/v1/batches/{batch}/cancel")
+    service.jobs.measures.add_work("toy", Work(steps=3, seconds=0.5, pairs=12))
+    service.jobs.measures.add_work("toy", Work(steps=1, seconds=0.25, pairs=4))
+    service.jobs.measures.note_memory("here:1", {"total": 80, "used": 30})
+    service.jobs.measures.note_memory("dead:2", {"total": 80, "used": 30})
+    found = gauges(service)
+    ends = {"succeeded": 1, "cached": 1, "failed": 2, "canceled": 2}
+    for end, jobs in ends.items():
+        assert found[f'accentor_jobs_ended_total{{end="{end}",lane="bulk",model="toy"}}'] == jobs
+    for code in ("out-of-memory", "not-finite"):
+        assert found[f'accentor_jobs_failed_total{{code="{code}",lane="bulk",model="toy"}}'] == 1
+    assert found['accentor_step_seconds_sum{model="toy"}'] == 0.75
+    assert found['accentor_step_seconds_count{model="toy"}'] == found['accentor_step_pairs_count{model="toy"}'] == 4
+    assert found['accentor_step_pairs_sum{model="toy"}'] == 16
+    assert found['accentor_workers{model="toy"}'] == 1
+    memory = {name: value for name, value in found.items() if name.startswith("accentor_gpu_memory_bytes")}
+    assert memory == {
+        'accentor_gpu_memory_bytes{kind="total",worker="here:1"}': 80,
+        'accentor_gpu_memory_bytes{kind="used",worker="here:1"}': 30,
+    }
 
 
 def test_the_landing_page_needs_nothing_from_elsewhere(service: Service) -> None:

@@ -21,10 +21,12 @@ from tests.worker.stubs import CARD
 from accentor.errors import InvalidWeightsError, ModelNotReadyError, StateUnavailableError
 from accentor.settings import ModelSource, Settings
 from accentor.spec import ModelCard
-from accentor.state import JobStore, NewBatch, Shard, celery_producer, queue_name, shard_publisher
+from accentor.state import JobStore, NewBatch, Shard, Work, celery_producer, connect, queue_name, shard_publisher
+from accentor.state.keys import MEMORY
 from accentor.state.queues import TASK_RUN_SHARD
 from accentor_worker.app import LANE_CYCLE, create_app
 from accentor_worker.models import MAX_LOADED, Models
+from accentor_worker.pace import Pace
 from accentor_worker.plan import CHUNK_JOBS, CHUNK_PIXELS, Item, Ready, chunks
 from accentor_worker.presence import Presence
 from accentor_worker.tick import Ticker
@@ -164,6 +166,52 @@ def test_a_worker_is_ready_until_it_stops(redis_client: "redis.Redis[bytes]") ->
     wait_until(lambda: jobs.ready_models() == {CARD.name}, timeout_s=5, what="the next sign of life")
     stop.set()
     wait_until(lambda: not jobs.ready_models(), timeout_s=5, what="the last sign of life to be over")
+
+
+def test_a_worker_tells_its_memory_while_it_lives(redis_client: "redis.Redis[bytes]") -> None:
+    jobs, stop = JobStore(redis_client), threading.Event()
+    Presence(jobs, "here:1", stop, ready_s=0.3, memory=lambda: {"total": 7}).begin([CARD])
+    wait_until(lambda: jobs.measures.read().memory == {"here:1": {"total": 7}}, timeout_s=5, what="its memory")
+    jobs.measures.note_memory("gone:2", {"total": 9})
+    wait_until(lambda: redis_client.hlen(MEMORY) == 1, timeout_s=5, what="the memory of what is gone to be forgotten")
+    stop.set()
+    wait_until(lambda: not jobs.measures.read().memory, timeout_s=5, what="the end")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_steps_are_added_up_and_pauses_are_left_out(settings: Settings, redis_client: "redis.Redis[bytes]") -> None:
+    clock, measures = Clock(), JobStore(redis_client).measures
+    pace = Pace(measures, "toy", clock=clock)
+    for pairs in (4, 4, 2):
+        clock.now += 0.5
+        pace.step(pairs)
+    clock.now += 100
+    pace.resume()
+    clock.now += 0.25
+    pace.step(2)
+    assert measures.read().work == {"toy": Work(4, 1.75, 12)}, "more than FLUSH_S have passed"
+    clock.now += 0.25
+    pace.step(1)
+    assert measures.read().work["toy"].steps == 4
+    pace.report()
+    pace.report()
+    assert measures.read().work == {"toy": Work(5, 2.0, 13)}
+
+
+def test_steps_are_kept_while_redis_is_away(settings: Settings, redis_client: "redis.Redis[bytes]") -> None:
+    away = JobStore(connect(settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")})))
+    pace = Pace(away.measures, "toy")
+    pace.step(3)
+    pace.report()
+    pace._measures = JobStore(redis_client).measures
+    pace.report()
+    assert pace._measures.read().work["toy"].pairs == 3
 
 
 def test_the_stop_signal_is_heard_before_torch_is_imported() -> None:

@@ -76,6 +76,9 @@ def test_a_batch_is_run_and_stored(
     status = services.jobs.status("b")
     assert (status.state, status.counts) == (BatchState.SUCCEEDED, Counts(succeeded=20))
     assert engine.computed == list(range(20))
+    work = services.jobs.measures.read().work[MODEL]
+    assert (work.steps, work.pairs) == (20 * RECIPE.steps, 20 * RECIPE.steps)
+    assert [(end.how, end.jobs) for end in services.jobs.measures.read().ended] == [("succeeded", 20)]
     job = spec.expand(CARD)[7]
     key = job.key(CARD)
     result = Result.model_validate_json(services.objects.get(result_key(key)))

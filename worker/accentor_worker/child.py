@@ -41,13 +41,15 @@ def build_services(settings: Settings) -> Services:
     import torch
 
     from accentor.engine import Pair, accentuate_pairs, load_model
+    from accentor_worker.memory import memory_of
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     jobs = JobStore(connect(settings))
     models = Models(settings, load_model)
     owner = owner_of(os.getppid())
-    Presence(jobs, owner, stop).begin(models.cards())
+    cards = models.cards()
+    Presence(jobs, owner, stop, memory=memory_of(settings.device)).begin(cards)
     return Services(
         settings=settings,
         jobs=jobs,

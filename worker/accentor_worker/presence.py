@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from accentor.errors import StateUnavailableError
 from accentor.spec import ModelCard
@@ -28,13 +28,24 @@ class Presence:
         Set when the process is asked to end.
     ready_s
         Seconds that one sign of life counts for.
+    memory
+        Tells the bytes of its device's memory by kind.
     """
 
-    def __init__(self, jobs: JobStore, owner: str, stop: threading.Event, *, ready_s: float = READY_S) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        owner: str,
+        stop: threading.Event,
+        *,
+        ready_s: float = READY_S,
+        memory: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._jobs = jobs
         self._owner = owner
         self._stop = stop
         self._ready_s = ready_s
+        self._memory = memory
         self._parent = os.getppid()
 
     def begin(self, cards: Iterable[ModelCard]) -> None:
@@ -57,6 +68,8 @@ class Presence:
         while not self._stop.wait(self._ready_s / BEATS) and os.getppid() == self._parent:
             try:
                 self._jobs.keep_ready(names, self._owner, ready_s=self._ready_s)
+                if kinds := self._memory():
+                    self._jobs.measures.note_memory(self._owner, kinds)
             except StateUnavailableError as error:
                 logger.warning("no sign of life of this worker: %s", error)
             except Exception:

@@ -22,6 +22,7 @@ from accentor.spec import Progress, Recipe
 from accentor.state import Shard, dispatch
 from accentor_worker.lease import BEATS_PER_LEASE, Lease
 from accentor_worker.ledger import Ledger
+from accentor_worker.pace import Pace
 from accentor_worker.plan import Images, Item, Ready, by_recipe, chunks
 from accentor_worker.planner import Planner
 from accentor_worker.preview import data_url
@@ -107,6 +108,7 @@ class ShardRun:
         self._shards = lease.shards
         self._lane, self._model_name = lease.shards[0].lane, lease.shards[0].model
         self._watch = Watch(services, lease)
+        self._pace = Pace(services.jobs.measures, lease.shards[0].model)
         self._ledger = Ledger(services)
         self._planner = Planner(services, self._ledger, self._model_name)
         self._images = Images(services.objects, services.settings.max_image_pixels)
@@ -174,12 +176,14 @@ class ShardRun:
         if not ready:
             return
         left = dict(enumerate(ready))
+        self._pace.resume()
         try:
             for position, ending in self._engine_call(recipe, ready):
                 self._end(left[position].item, ending)
                 del left[position]
                 self._watch.check()
                 self._interlude()
+                self._pace.resume()
         except (Left, ServiceError):
             raise
         except Exception as error:  # noqa: BLE001
@@ -189,6 +193,8 @@ class ShardRun:
             logger.warning("%d jobs go on one by one after %r", len(left), error)
             for one in left.values():
                 self._accentuate(recipe, [one])
+        finally:
+            self._pace.report()
 
     def _engine_call(self, recipe: Recipe, ready: Sequence[Ready]) -> Iterator[tuple[int, Ending | AccentorError]]:
         pairs = [
@@ -198,6 +204,7 @@ class ShardRun:
 
         def on_step(report: Any) -> None:
             items = [ready[position].item for position in report.indices]
+            self._pace.step(len(items))
             self._watch.in_hand = items
             self._watch.check()
             if self._watch.due():

@@ -4,6 +4,7 @@ from accentor.state.access import AccessStore, ApiKey, Scope, make_key
 from accentor.state.client import connect
 from accentor.state.dispatch import dispatch, sweep
 from accentor.state.jobs import READY_S, JobStore
+from accentor.state.measures import Measures, MeasureStore, Work
 from accentor.state.once import Once, OnceStore
 from accentor.state.queues import Publish, celery_producer, queue_name, shard_publisher
 from accentor.state.records import Lost, NewBatch, Shard
@@ -15,6 +16,8 @@ __all__ = [
     "ApiKey",
     "JobStore",
     "Lost",
+    "MeasureStore",
+    "Measures",
     "NewBatch",
     "Once",
     "OnceStore",
@@ -22,6 +25,7 @@ __all__ = [
     "Scope",
     "Shard",
     "ShardStore",
+    "Work",
     "celery_producer",
     "connect",
     "dispatch",

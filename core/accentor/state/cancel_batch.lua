@@ -7,7 +7,7 @@ if BATCH_ENDED[field[1]] then
   return redis.error_reply('ILLEGAL batch ' .. ARGV[1] .. ' has ended: it is ' .. field[1] .. ' and cannot be canceled')
 end
 redis.call('LREM', KEYS[2], 0, ARGV[1])
-end_queued(batch, tonumber(field[2]), 'c')
+end_queued(batch, tonumber(field[2]), 'c', 'canceled')
 redis.call('HSET', batch.record, 'state', 'canceling', 'cancel_requested_at', stamp(now()))
 settle(batch)
 return 1

@@ -11,8 +11,16 @@ if after ~= 'c' then
   redis.call('APPEND', batch.order, struct.pack('<I4', tonumber(index)))
 end
 move(batch, index, before, after)
-if ARGV[4] == '1' then redis.call('HINCRBY', batch.record, 'cached', 1) end
-if ARGV[5] ~= '' then redis.call('HSET', batch.failures, index, ARGV[5]) end
+local how = NAMES[after]
+if ARGV[4] == '1' then
+  redis.call('HINCRBY', batch.record, 'cached', 1)
+  how = 'cached'
+end
+if ARGV[5] ~= '' then
+  redis.call('HSET', batch.failures, index, ARGV[5])
+  how = cjson.decode(ARGV[5]).code
+end
+count_ends(batch, how, 1)
 redis.call('HDEL', batch.progress, index)
 settle(batch)
 return 1

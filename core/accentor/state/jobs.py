@@ -31,6 +31,7 @@ from accentor.state.keys import (
     lane_field,
     ring_key,
 )
+from accentor.state.measures import MeasureStore
 from accentor.state.records import NewBatch
 from accentor.state.shards import ShardStore
 
@@ -42,7 +43,7 @@ READY_S = 15.0
 
 
 class JobStore:
-    """Batches, jobs and model cards; ``shards`` holds what workers have in hand.
+    """Batches, jobs and model cards; ``shards`` holds what workers have in hand, ``measures`` what is counted.
 
     Every method raises `StateUnavailableError` when Redis does not answer, and `NotFoundError` for a batch or job that
     there is not.
@@ -52,6 +53,7 @@ class JobStore:
         self._client = client
         self._run = Scripts(client)
         self.shards = ShardStore(client, self._run)
+        self.measures = MeasureStore(client)
 
     @guarded
     def ping(self) -> None:

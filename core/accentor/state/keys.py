@@ -8,6 +8,8 @@ READY = f"{PREFIX}ready"
 BATCHES = f"{PREFIX}batches"
 LANES = f"{PREFIX}lanes"
 SPEEDS = f"{PREFIX}speeds"
+TOTALS = f"{PREFIX}totals"
+MEMORY = f"{PREFIX}memory"
 EMPTY_SINCE = f"{PREFIX}empty-since"
 
 

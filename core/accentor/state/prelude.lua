@@ -38,13 +38,21 @@ local function move(batch, index, before, after)
   redis.call('HINCRBY', batch.record, NAMES[after], 1)
 end
 
+-- Jobs ended so, since the beginning: succeeded, cached, canceled, or the code of a failure.
+local function count_ends(batch, how, jobs)
+  local place = redis.call('HMGET', batch.record, 'lane', 'model')
+  if not place[1] then return end
+  redis.call('HINCRBY', PREFIX .. 'totals', table.concat({'ended', place[1], place[2], how}, '|'), jobs)
+end
+
 -- All queued jobs of a batch end in this state.
-local function end_queued(batch, total, code)
+local function end_queued(batch, total, code, how)
   local queued = tonumber(redis.call('HGET', batch.record, 'queued'))
   if queued == 0 then return end
   local states = string.gsub(redis.call('GET', batch.states) or '', '[q%z]', code)
   redis.call('SET', batch.states, states .. string.rep(code, total - #states))
   redis.call('HINCRBY', batch.record, NAMES[code], queued)
+  count_ends(batch, how, queued)
   redis.call('HSET', batch.record, 'queued', 0)
 end
 
@@ -83,6 +91,7 @@ local function requeue(batch, indices)
   for _, index in ipairs(indices) do
     if job_state(batch, index) == 'r' then
       move(batch, index, 'r', canceling and 'c' or 'q')
+      if canceling then count_ends(batch, 'canceled', 1) end
       redis.call('HDEL', batch.progress, index)
       moved = moved + 1
     end
