@@ -19,10 +19,10 @@ from accentor.engine.atlas.building import Build, Told
 from accentor.engine.atlas.layout import nearest_of, positions_of, principal
 from accentor.engine.atlas.pictures import still_rising
 from accentor.engine.atlas.ranks import Ranks
-from accentor.engine.dictionaries import channels_of
+from accentor.engine.dictionaries import EncoderDictionary, channels_of
 from accentor.engine.reference import sample_paths
 from accentor.errors import InvalidImageError, UnknownLayerError
-from accentor.spec import Recipe
+from accentor.spec import JobSpec, KeyMaker, Recipe
 
 RECIPE = Recipe(steps=4, crops=2, strengths=(-1, 0, 1), snapshots=4)
 OPTIONS = AtlasOptions(top_k=2, limit=3, images=1)
@@ -68,7 +68,8 @@ def test_a_feature_shows_its_top_images_with_values_measured_by_the_model(model,
     assert low < seed < high
     assert tops[0]["frames"][1]["distance"] == pytest.approx(0, abs=1e-3)
     assert tops[0]["frames"][2]["percentile"] == 100
-    assert tops[0]["job"]["feature"]["unit"] == 1
+    job = JobSpec.model_validate(tops[0]["job"])
+    assert KeyMaker(model.card).key(job) in tops[0]["strip"]
     with Image.open(built / "pictures" / tops[0]["strip"]) as strip:
         assert strip.size == (3 * tops[0]["width"], tops[0]["height"])
     assert 0 < feature["coherence"] <= 1
@@ -209,3 +210,26 @@ def test_percentiles_are_those_of_the_scan():
 )
 def test_a_way_that_speeds_up_at_its_end_has_not_converged(points, rising):
     assert still_rising(points) is rising
+
+
+def test_a_dictionary_with_broken_features_over_one_image(model, tmp_path):
+    folder = tmp_path / "one"
+    folder.mkdir()
+    shutil.copy(sample_paths()[0], folder / "one.png")
+    vectors = torch.randn(4, 112, generator=torch.Generator().manual_seed(0))
+    vectors[1] = torch.nan
+    vectors[2] = 0
+    encoder = EncoderDictionary(
+        name="<b>sae</b>", layer="block4", vectors=vectors, activation="relu", labels=("a", "b", "c", "<i>d</i>")
+    )
+    out = tmp_path / "atlas"
+    build_atlas(model, encoder, folder_items(folder), out, RECIPE, OPTIONS)
+    head = read_chunk(out, "head")
+    assert (head["features"], head["images"], head["errors"]) == (2, 1, 0)
+    assert "2 features of the dictionary are zero or not finite" in head["gaps"]
+    feature = read_chunk(out, "features/3")
+    assert (feature["name"], feature["label"]) == ("dictionary:<b>sae</b>#3", "<i>d</i>")
+    assert "coherence" not in feature
+    (shown,) = feature["shown"]
+    assert shown["frames"][0]["value"] < shown["frames"][1]["value"] < shown["frames"][2]["value"]
+    assert shown["job"]["feature"] == "dictionary:<b>sae</b>#3"

@@ -185,6 +185,12 @@ class Build:
         return PictureStore(self.cache / "again", self.model, recipe, self.options.seed + 1)
 
     @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The recipe's settings that are not the default."""
+        given, usual = (recipe.model_dump(mode="json") for recipe in (self.recipe, Recipe()))
+        return {name: value for name, value in given.items() if value != usual[name]}
+
+    @cached_property
     def units(self) -> list[int]:
         """Indices of the features that are shown: the first ones that can be used."""
         usable = [unit for unit in range(self.dictionary.size) if unit not in self.broken]
@@ -391,7 +397,13 @@ class Build:
             height=record["height"],
             frames=frames,
             marks=(*record["marks"], *(("seeds-disagree",) if self._disagree(wanted) else ())),
-            job=self.pictures.job(wanted).model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+            job={
+                "model": self.model.card.name,
+                "feature": str(feature) if unit is None else self._name(unit),
+                "image": wanted.sha256,
+                "seed": self.options.seed,
+                "recipe": self.settings,
+            },
         )
 
     def _disagree(self, wanted: Wanted) -> bool:
