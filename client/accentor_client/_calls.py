@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from accentor.errors import ServiceError
 from accentor.spec import BatchSpec, BatchStatus, JobSpec, JobState, JobStatus, LayerInfo, ModelCard, Recipe
+from accentor.spec.datasets import DatasetCard, DatasetRow, DatasetSpec, DatasetStatus, SkippedMember
 from accentor_client._requests import (
     API_ROOT,
     Body,
@@ -104,6 +105,20 @@ class JobPage(_Answer):
     """Jobs of a batch in order."""
 
     data: list[JobStatus]
+    next_cursor: str | None
+
+
+class DatasetPage(_Answer):
+    """The newest version of each dataset, by name."""
+
+    data: list[DatasetCard]
+    next_cursor: str | None
+
+
+class RowPage(_Answer):
+    """Images of a dataset in order."""
+
+    data: list[DatasetRow]
     next_cursor: str | None
 
 
@@ -226,6 +241,39 @@ def list_jobs(batch_id: str, states: Collection[JobState], cursor: str | None, l
 def batch_events(batch_id: str, last_event_id: str | None) -> Call[bytes]:
     """Follow a batch."""
     return _events(f"/batches/{segment(batch_id)}/events", last_event_id)
+
+
+def create_dataset(spec: DatasetSpec) -> Call[DatasetStatus]:
+    """Begin to make a dataset."""
+    return once(post("/datasets", model_reader(DatasetStatus), spec))
+
+
+def get_dataset(name: str) -> Call[DatasetStatus]:
+    """Ask how a dataset stands."""
+    return get(f"/datasets/{segment(name)}", model_reader(DatasetStatus))
+
+
+def list_datasets(cursor: str | None, limit: int) -> Call[DatasetPage]:
+    """List datasets by name."""
+    return get("/datasets", model_reader(DatasetPage), cursor=cursor, limit=limit)
+
+
+def list_dataset_images(name: str, cursor: str | None, limit: int) -> Call[RowPage]:
+    """List the images of a dataset."""
+    return get(f"/datasets/{segment(name)}/images", model_reader(RowPage), cursor=cursor, limit=limit)
+
+
+def list_skipped(name: str) -> Call[list[SkippedMember]]:
+    """List the members of a dataset that could not be read."""
+    return get(
+        f"/datasets/{segment(name)}/skipped",
+        lambda response: [SkippedMember.model_validate_json(line) for line in read_bytes(response).splitlines()],
+    )
+
+
+def delete_dataset(name: str) -> Call[None]:
+    """Delete a dataset, or one version of it."""
+    return Call("DELETE", f"{API_ROOT}/datasets/{segment(name)}", read_nothing)
 
 
 def list_models() -> Call[ModelList]:

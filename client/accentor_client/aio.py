@@ -22,6 +22,7 @@ from accentor_client._sources import (
     resolved,
 )
 from accentor_client._transport import AsyncTransport
+from accentor_client.aio_datasets import AsyncDatasets
 from accentor_client.aio_handles import AsyncBatch, AsyncJob
 from accentor_client.client import DEFAULT_TIMEOUT_S
 from accentor_client.resources import PAGE, UPLOADS, uploading
@@ -153,6 +154,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport, self.images)
         self.batches = AsyncBatches(self._transport, self.images)
         self.models = AsyncModels(self._transport)
+        self.datasets = AsyncDatasets(self._transport, self.images)
 
     async def close(self) -> None:
         """Close the connections."""

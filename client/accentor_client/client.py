@@ -1,9 +1,10 @@
-"""The client: one service, its images, jobs, batches and models."""
+"""The client: one service, its images, jobs, batches, models and datasets."""
 
 from types import TracebackType
 from typing import Self
 
 from accentor_client._transport import Transport
+from accentor_client.datasets import Datasets
 from accentor_client.resources import Batches, Images, Jobs, Models
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -34,6 +35,7 @@ class Client:
         self.jobs = Jobs(self._transport, self.images)
         self.batches = Batches(self._transport, self.images)
         self.models = Models(self._transport)
+        self.datasets = Datasets(self._transport, self.images)
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,9 +11,9 @@ from typing import overload
 
 from pydantic import BaseModel, ValidationError
 
-from accentor.datasets import build_index, members_of
-from accentor.datasets.indexing import BLOCK, ENTRY, PREFIX, Index, rows_of
+from accentor.datasets.indexing import BLOCK, ENTRY, PREFIX, Index, build_index, rows_of
 from accentor.datasets.labels import read_labels
+from accentor.datasets.sources import members_of
 from accentor.errors import IllegalTransitionError, NotFoundError, RequestError, ServiceError, UnknownDatasetError
 from accentor.images import MAX_PIXELS
 from accentor.spec.datasets import (

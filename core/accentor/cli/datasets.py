@@ -1,0 +1,146 @@
+"""``accentor dataset``: images that batches and atlases name as a whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, print_json, stderr, stdout
+from accentor.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from accentor.spec.datasets import DatasetCard
+    from accentor_client.datasets import Done
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME@VERSION.")]
+SHOWN = 10
+"""Members that could not be read, and labels, that are shown."""
+
+
+def build() -> typer.Typer:
+    """Return the group of commands."""
+    group = typer.Typer(help="Datasets of a service: made once, never changed.", no_args_is_help=True)
+    for command in (create, show, delete):
+        group.command()(command)
+    group.command("list")(list_datasets)
+    return group
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    folder: Annotated[Path | None, typer.Argument(help="Folder of images on this machine, which are uploaded.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Objects in the service's store, such as photos/; they stay where they are.")
+    ] = None,
+    tar: Annotated[
+        list[str] | None, typer.Option("--tar", help="WebDataset tar in the store, or what such keys begin with.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar="FILE", help="File of labels (.csv, .json, .jsonl).")
+    ] = None,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Folders and tars say no labels.")] = False,
+    masks: Annotated[str | None, typer.Option(help="Folder, or prefix, of masks named as their images.")] = None,
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a dataset from a folder here, from objects in the store, or from tars in it.
+
+    A label is the name of the folder that an image is in, unless a file says it. Images that cannot be read are left
+    out, counted and listed.
+    """
+    from accentor_client import Client
+
+    given: dict[str, Any] = {"folder": folder, "prefix": prefix, "tars": tar or None}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if len(chosen) != 1:
+        raise InvalidRequestError(f"expected one of FOLDER, --prefix and --tar; {len(chosen)} were given")
+    options: Any = chosen | {"description": description}
+    options |= {key: value for key, value in (("labels_file", labels), ("masks", masks)) if value is not None}
+    if no_labels:
+        options["labels"] = "none"
+    with Client(url, api_key) as client, _progress(name, shown=not as_json) as told:
+        card = client.datasets.create(name, on_progress=told, **options)
+    print_json(card.model_dump(mode="json")) if as_json else _report(card)
+
+
+def list_datasets(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """List the newest version of each dataset."""
+    from rich.table import Table
+
+    from accentor_client import Client
+
+    with Client(url, api_key) as client:
+        cards = list(client.datasets.list())
+    if as_json:
+        print_json([card.model_dump(mode="json") for card in cards])
+        return
+    table = Table("name", "version", "images", "labels", "skipped", "description")
+    for card in cards:
+        numbers = (str(card.images), str(len(card.classes)), str(card.skipped))
+        table.add_row(card.name, card.version, *numbers, escape(card.description))
+    stdout().print(table)
+
+
+def show(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Show what is in a dataset, and what was left out; or how far one is that is being made."""
+    from accentor_client import Client
+
+    with Client(url, api_key) as client:
+        status = client.datasets.get(name)
+    if as_json:
+        print_json(status.model_dump(mode="json"))
+        return
+    if status.state != "ready":
+        why = f": {status.failure.detail}" if status.failure else f", {status.done} members are done"
+        stdout().print(escape(f"{status.name}  {status.state}{why}"), highlight=False, soft_wrap=True)
+    if status.card is not None:
+        _report(status.card)
+
+
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a dataset, or one version. Batches that were submitted with it go on; images stay where they are."""
+    from accentor_client import Client
+
+    with Client(url, api_key) as client:
+        client.datasets.get(name)
+        if not (yes or as_json):
+            typer.confirm(f"Delete dataset {name}?", abort=True, err=True)
+        client.datasets.delete(name)
+    print_json({"dataset": name, "deleted": True}) if as_json else stdout().print(f"{escape(name)}  deleted")
+
+
+def _report(card: "DatasetCard") -> None:
+    parts = [f"{card.images} images"]
+    counts = {"labeled": card.labeled, "masks": card.masks, "could not be read": card.skipped}
+    counts |= {"repeated": card.duplicates, "not images": card.ignored, "labels of no image": card.unmatched_labels}
+    parts += [f"{count} {name}" for name, count in counts.items() if count]
+    stdout().print(f"{card.reference}  {', '.join(parts)}", highlight=False, soft_wrap=True)
+    if card.classes:
+        first = ", ".join(f"{label} {count}" for label, count in list(card.classes.items())[:SHOWN])
+        more = " …" if len(card.classes) > SHOWN else ""
+        stdout().print(escape(f"labels: {first}{more}"), highlight=False, soft_wrap=True)
+    for member in card.skipped_members[:SHOWN]:
+        stderr().print(escape(f"left out: {member.id}: {member.reason}"), highlight=False, soft_wrap=True)
+    if card.skipped > SHOWN:
+        stderr().print(f"… {card.skipped} in all", highlight=False)
+
+
+@contextmanager
+def _progress(name: str, *, shown: bool) -> "Iterator[Done]":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr(), disable=not shown, transient=True) as bar:
+        task = bar.add_task(escape(f"dataset {name}"), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
