@@ -50,8 +50,8 @@ def page(browser) -> Iterator:
     assert all(url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:")) for url in asked), asked
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedService]:
-    """The whole service on this machine with the reference model, for all the run."""
+    """The whole service on this machine with the reference model."""
     with EmbeddedService(tmp_path_factory.mktemp("embedded")) as service:
         yield service

@@ -3,20 +3,29 @@
 import json
 
 import pytest
+from tests.servers import wait_until
 
+from accentor import parse_feature
 from accentor.engine.reference import sample_paths
 from accentor_client import Client
 
 pytestmark = pytest.mark.service
 
 QUICK = {"steps": 4, "crops": 2, "size": 64, "snapshots": 1}
+PHONE = {"width": 360, "height": 740}
+END_MS = 60_000
 
 
 @pytest.fixture
 def studio(page, embedded):
-    page.goto(embedded.url)
-    page.locator("#samples button").first.wait_for()
+    open_studio(page, embedded.url)
     return page
+
+
+def open_studio(page, url):
+    page.goto(url)
+    page.locator("#samples button").first.wait_for()
+    page.locator("#stage[data-state]").wait_for()
 
 
 def settings(page, **values):
@@ -34,7 +43,22 @@ def choose(page, box, text):
 def accentuate(page, scene=0):
     page.locator("#samples button").nth(scene).click()
     page.locator("#run").click()
-    page.locator("#stage[data-state=done]").wait_for(timeout=60_000)
+    page.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+
+
+def figures(page):
+    return [float(page.locator("#figures dd").nth(at).inner_text().replace("−", "-")) for at in (0, 1)]
+
+
+def drag_split(page, share):
+    page.locator("#split").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    box = page.locator("#split").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * share, middle, steps=5)
+    page.mouse.up()
 
 
 def test_a_picture_develops_live_and_is_compared(studio):
@@ -46,49 +70,125 @@ def test_a_picture_develops_live_and_is_compared(studio):
     studio.locator("#stage[data-state=live]").wait_for()
     assert studio.locator("#result-image").get_attribute("src").startswith("data:image/webp;base64,")
     assert 0 < studio.locator("#progress").evaluate("node => node.value") < 120
-    studio.locator("#stage[data-state=done]").wait_for(timeout=60_000)
-
-    before, after = (float(studio.locator("#figures dd").nth(at).inner_text().replace("−", "-")) for at in (0, 1))
+    studio.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+    before, after = figures(studio)
     assert after > before + 1
 
-    box = studio.locator("#split").bounding_box()
-    middle = box["y"] + box["height"] / 2
-    studio.mouse.move(box["x"] + box["width"] / 2, middle)
-    studio.mouse.down()
-    studio.mouse.move(box["x"] + box["width"] * 0.2, middle, steps=5)
-    studio.mouse.up()
+    drag_split(studio, 0.2)
     assert 15 < float(studio.locator("#split").input_value()) < 25
     clip = studio.locator("#result-image").evaluate("node => getComputedStyle(node).clipPath")
     assert 15 < float(clip.split()[-1].rstrip("%)")) < 25
+    studio.locator("#split").press("ArrowRight")
+    assert float(studio.locator("#split").input_value()) < 26
+
+    for view, shown in (("where", "#overlay-image"), ("opacity", "#opacity-image"), ("difference", "#result-image")):
+        studio.locator(f"#views [value={view}]").check(force=True)
+        assert studio.locator(shown).evaluate("node => node.naturalWidth > 0 && getComputedStyle(node).visibility") == (
+            "visible"
+        )
 
 
-def test_shelf_keeps_and_reopens(studio):
+def test_the_seed_is_compared_at_the_size_of_the_result(studio):
     settings(studio, steps=4, crops=2, size=64)
+    accentuate(studio)
+    studio.wait_for_timeout(500)
+    sizes = studio.locator("#seed-image, #result-image").evaluate_all("nodes => nodes.map(node => node.naturalWidth)")
+    assert sizes == [64, 64]
+
+
+def test_layers_and_channels_are_searched_by_keyboard(studio):
+    choose(studio, "#layer", "block2")
+    assert studio.locator("#unit-label").inner_text() == "Unit"
+    studio.locator("#unit").click()
+    studio.locator("#unit").fill("12")
+    assert studio.locator("#unit-options [role=option]").first.inner_text().split()[0] == "12"
+    studio.locator("#unit").press("Enter")
+    assert studio.locator("#feature").input_value() == "channel:block2:12"
+    studio.locator("#unit").press("ArrowDown")
+    studio.locator("#unit").press("ArrowDown")
+    studio.locator("#unit").press("Enter")
+    assert studio.locator("#feature").input_value() != "channel:block2:12"
+    studio.locator("#unit").fill("no such")
+    studio.get_by_text("nothing of that name").wait_for()
+    studio.locator("#unit").press("Escape")
+    assert studio.locator("#unit").input_value() != "no such"
+
+
+def test_a_dropped_picture_is_used(studio):
+    settings(studio, steps=4, crops=2, size=64)
+    studio.locator("#file").set_input_files(sample_paths()[20])
+    studio.get_by_text(sample_paths()[20].name).wait_for()
+    studio.locator("#run").click()
+    studio.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+
+
+def test_shelf_keeps_and_reopens_with_all_that_it_was_made_from(studio):
+    settings(studio, steps=5, crops=3, size=64, seed=7)
+    choose(studio, "#unit", "red")
     accentuate(studio, 2)
+    made = figures(studio)
     studio.locator("#keep").click()
     studio.locator("#shelf li").wait_for()
     studio.reload()
+    studio.locator("#shelf li img[src^='data:image/webp']").wait_for()
     studio.locator("#shelf li .open").click()
     studio.locator("#stage[data-state=done]").wait_for()
-    assert studio.locator("#feature").input_value() == "logit:stripes"
+    assert figures(studio) == made
+    settled = {name: studio.locator(f"#{name}").input_value() for name in ("feature", "unit", "steps", "crops", "seed")}
+    assert settled == {"feature": "logit:red", "unit": "red", "steps": "5", "crops": "3", "seed": "7"}
     studio.locator("#shelf li").hover()
     studio.locator("#shelf .drop-one").click()
     studio.locator("#shelf-empty").wait_for()
 
 
-def test_copied_json_is_the_job(studio, embedded):
+def test_what_is_copied_is_the_job(studio, embedded):
     studio.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=embedded.url)
     settings(studio, steps=4, crops=2, size=64)
     studio.locator("[value=suppress]").check()
+    studio.locator("#recipe").select_option("fast")
+    settings(studio, size=64)
     accentuate(studio, 3)
     studio.locator("[data-copy=json]").click()
+    studio.locator("[data-copy=json]:text('Copied')").wait_for()
     spec = json.loads(studio.evaluate("navigator.clipboard.readText()"))
     assert spec["feature"] == "-logit:stripes"
-    assert spec["recipe"] == {"steps": 4, "crops": 2, "size": 64}
+    assert spec["recipe"]["size"] == 64
     with Client(embedded.url) as client:
         result = client.jobs.create(**spec).wait(timeout=30).result
-    shown = [studio.locator("#figures dd").nth(at).inner_text().replace("−", "-") for at in (0, 1)]
-    assert [float(text) for text in shown] == pytest.approx([result.before, result.after], rel=0.01)
+    assert figures(studio) == pytest.approx([result.before, result.after], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("logit:golden retriever", "-logit:golden retriever"),
+        ("-logit:3", "logit:3"),
+        ("logit:1 - 0.5*logit:2", "-logit:1 + 0.5*logit:2"),
+        ("channel:block2:3@4:9,2:7 * logit:1", "-channel:block2:3@4:9,2:7 * logit:1"),
+        ("-direction:a-b:v.npy#3 + logit:x-y", "direction:a-b:v.npy#3 - logit:x-y"),
+    ],
+)
+def test_suppressing_turns_every_sign(studio, written, expected):
+    negated = studio.evaluate("async text => (await import('/static/js/forms.js')).negated(text)", written)
+    assert negated == expected
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "logit:stripes",
+        "-logit:3",
+        "channel:block2:3@4:9,2:7",
+        "neuron:block2:3@2,5",
+        "neuron:block2:5@cls",
+        "logit:1 - 0.5*logit:2 + 2*channel:block2:1",
+        "2*logit:1 * logit:2",
+    ],
+)
+def test_features_are_spoken_as_the_contract_reads_them(studio, form):
+    feature = parse_feature(form)
+    spoken = "async given => (await import('/static/js/forms.js')).spoken(given)"
+    assert parse_feature(studio.evaluate(spoken, feature.model_dump(mode="json"))) == feature
 
 
 def test_a_batch_is_listed_and_shows_its_results(studio, embedded):
@@ -105,3 +205,55 @@ def test_a_batch_is_listed_and_shows_its_results(studio, embedded):
     with studio.expect_download() as download:
         studio.get_by_role("link", name="pictures (zip)").click()
     assert download.value.suggested_filename == f"{batch.id}.zip"
+    studio.locator("#results .open").nth(2).click()
+    studio.locator("#stage[data-state=done]").wait_for()
+    assert studio.locator("#feature").input_value() == "logit:heart"
+
+
+@pytest.fixture
+def long(embedded):
+    """A batch that keeps the worker busy."""
+    with Client(embedded.url) as client:
+        batch = client.batches.create(
+            model="reference", features={"layer": "block2"}, images=sample_paths()[:2], recipe={"steps": 300}
+        )
+        wait_until(lambda: batch.refresh().counts.running > 0, what="the batch runs")
+        yield batch
+        if not batch.refresh().state.terminal:
+            batch.cancel()
+
+
+def test_failures_are_told_and_retried(studio, embedded, long):
+    with Client(embedded.url) as client:
+        batch = client.batches.create(
+            model="reference",
+            features=[f"channel:block1:{unit}" for unit in range(3)],
+            images=sample_paths()[3:4],
+            recipe=QUICK | {"steps": 6},
+            deadline_s=1,
+        )
+    studio.goto(f"{embedded.url}/#/batches/{batch.id}")
+    studio.locator("#batch-state[data-kind=failed]").wait_for(timeout=END_MS)
+    studio.locator("#failures li").nth(2).wait_for()
+    assert "deadline" in studio.locator("#failures li").first.inner_text()
+    long.cancel()
+    studio.get_by_role("button", name="Retry the failed").click()
+    studio.locator("#batch-state[data-kind=succeeded]").wait_for(timeout=END_MS)
+    studio.locator("#failures-part").wait_for(state="hidden")
+
+
+def test_a_running_batch_is_canceled(studio, embedded, long):
+    studio.goto(f"{embedded.url}/#/batches/{long.id}")
+    studio.locator("#batch-cancel").click()
+    studio.locator("#batch-state[data-kind=canceled]").wait_for(timeout=END_MS)
+    assert studio.locator("#batch-cancel").is_hidden()
+
+
+def test_nothing_is_cut_off_on_a_phone(studio, embedded):
+    studio.set_viewport_size(PHONE)
+    settings(studio, steps=4, crops=2, size=64)
+    accentuate(studio)
+    for place in ("", "#/batches"):
+        studio.goto(f"{embedded.url}/{place}")
+        studio.locator("main > section:visible").wait_for()
+        assert studio.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -1,6 +1,7 @@
 import { post, read, send } from "./api.js";
 import { ago, duration, find, make, show, words } from "./dom.js";
 import { ENDED, follow } from "./follow.js";
+import { spoken, title } from "./forms.js";
 import { held } from "./key.js";
 import { advice, clear, tell } from "./notices.js";
 import { card } from "./shelf.js";
@@ -19,7 +20,7 @@ const pages = {
 
 function failure(job) {
   const { code, detail, attempts } = job.failure ?? { code: "unknown", detail: "no reason is known", attempts: 1 };
-  const what = spoken(job.spec.feature);
+  const what = title(spoken(job.spec.feature));
   return make(
     "li",
     {},
@@ -30,13 +31,11 @@ function failure(job) {
 
 function picture(job) {
   const { spec, result, urls } = job;
-  const entry = { id: job.id, model: spec.model, feature: spoken(spec.feature), before: result?.before, after: result?.after };
+  const entry = { id: job.id, model: spec.model, feature: spec.feature, before: result?.before, after: result?.after };
   return card(entry, urls["accentuated.png"], () => {
     location.hash = `#/?job=${job.id}`;
   });
 }
-
-const spoken = (feature) => (typeof feature === "string" ? feature : JSON.stringify(feature));
 
 async function fill(state, cursor = null) {
   const page = pages[state];

@@ -44,7 +44,11 @@ export class Combobox {
   }
 
   pickValue(value, options) {
-    this.pick(this.#options.find((option) => option.value === value), options);
+    this.pick(this.#options.find((option) => option.value === value || option.other === value), options);
+  }
+
+  has(value) {
+    return this.#options.some((option) => option.value === value);
   }
 
   get isOpen() {

@@ -1,24 +1,39 @@
 import { path, read } from "./api.js";
 import { Combobox } from "./combobox.js";
 import { find, make } from "./dom.js";
+import { tell } from "./notices.js";
 
 const LOGITS = "logits";
+const FIRST = "stripes";
 const PLAIN = /^[A-Za-z][A-Za-z ]*$/;
 
 let card = null;
 let layerBox;
 let unitBox;
 let layer = LOGITS;
+let offered = "";
 
 export const model = () => find("model").value;
 export const written = () => find("feature").value.trim();
 
 export function write(text) {
   find("feature").value = text;
+  const [, kind, where] = /^(logit|channel):(?:(.+):)?[^:]+$/.exec(text) ?? [];
+  const wanted = kind === "logit" ? LOGITS : where;
+  if (!wanted || !layerBox.has(wanted)) {
+    unitBox.pick(null);
+    return;
+  }
+  layerBox.pickValue(wanted, { quiet: true });
+  useUnits(wanted);
+  unitBox.pickValue(text, { quiet: true });
 }
 
 export async function offerModels(models) {
   const chosen = model();
+  const now = JSON.stringify(models);
+  if (now === offered) return;
+  offered = now;
   find("model").replaceChildren(
     ...models.map((one) => make("option", { value: one.name }, one.ready ? one.name : `${one.name} (waits for a worker)`)),
   );
@@ -42,12 +57,16 @@ async function useModel() {
 }
 
 function useLayer(option) {
-  layer = option.value;
+  const units = useUnits(option.value);
+  unitBox.pick(units.find((unit) => unit.label === FIRST) ?? units[0]);
+}
+
+function useUnits(name) {
+  layer = name;
   find("unit-label").textContent = layer === LOGITS && card.labels ? "Label" : "Unit";
   const units = layer === LOGITS ? logits() : channels();
   unitBox.options = units;
-  const first = units.find((unit) => unit.label === "stripes") ?? units[0];
-  unitBox.pick(first);
+  return units;
 }
 
 function logits() {
@@ -56,7 +75,7 @@ function logits() {
   return Array.from({ length: card.outputs }, (_, index) => {
     const label = card.labels?.[index];
     const isNamed = label && PLAIN.test(label) && count.get(label.toLowerCase()) === 1;
-    return { value: `logit:${isNamed ? label : index}`, label: label ?? String(index), detail: label ? `logit ${index}` : "" };
+    return { value: `logit:${isNamed ? label : index}`, other: `logit:${index}`, label: label ?? String(index), detail: label ? `logit ${index}` : "" };
   });
 }
 
@@ -66,12 +85,11 @@ function channels() {
   return Array.from({ length: width }, (_, index) => ({ value: `channel:${layer}:${index}`, label: String(index), detail: `channel of ${layer}` }));
 }
 
-export function begin(call) {
+export function begin() {
   layerBox = new Combobox(find("layer"), find("layer-options"), useLayer);
   unitBox = new Combobox(find("unit"), find("unit-options"), (option) => {
-    write(option.value);
-    call();
+    find("feature").value = option.value;
   });
-  find("model").addEventListener("change", () => useModel().catch(call));
+  find("model").addEventListener("change", () => useModel().catch(tell));
   find("feature").addEventListener("input", () => unitBox.pick(null));
 }

@@ -1,7 +1,11 @@
 import { read } from "./api.js";
 import { find, make } from "./dom.js";
+import { negated } from "./forms.js";
 
 const FIELDS = { steps: "steps", crops: "crops", pull: "regularization", size: "size" };
+
+const SHOWN = new Set(Object.values(FIELDS));
+const OPENED = "as opened";
 
 let presets = {};
 
@@ -11,10 +15,13 @@ const isSuppressed = () => new FormData(find("controls")).get("direction") === "
 export async function offer() {
   presets = await read("/v1/recipes");
   const chosen = find("recipe").value;
-  const names = Object.keys(presets);
-  find("recipe").replaceChildren(...names.map((name) => make("option", { value: name }, name)));
-  find("recipe").value = names.includes(chosen) ? chosen : "natural";
+  list(chosen in presets ? chosen : "natural");
   fill();
+}
+
+function list(chosen) {
+  find("recipe").replaceChildren(...Object.keys(presets).map((name) => make("option", { value: name }, name)));
+  find("recipe").value = chosen;
 }
 
 function fill() {
@@ -31,27 +38,36 @@ export function recipe() {
     .filter(([field, value]) => value !== preset[field]);
   const settings = Object.fromEntries(changed);
   if (strength() !== 1) settings.steps = Math.max(1, Math.round((settings.steps ?? preset.steps) * strength()));
-  if (!Object.keys(settings).length) return name;
+  if (!Object.keys(settings).length && name !== OPENED) return name;
   return name === "natural" ? settings : { ...different(preset), ...settings };
 }
 
 function different(preset) {
-  const differs = ([field, value]) => JSON.stringify(value) !== JSON.stringify(presets.natural[field]);
-  return Object.fromEntries(Object.entries(preset).filter(differs));
+  return Object.fromEntries(Object.entries(preset).filter(([field, value]) => !equal(value, presets.natural[field])));
 }
+
+const equal = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 export const seed = () => Number(find("seed").value) || 0;
 
-export const signed = (feature) => {
-  if (!isSuppressed()) return feature;
-  if (/[+\s]/.test(feature.replace(/^-\s*/, "")) && /\s[-+*]\s/.test(feature)) return negated(feature);
-  return feature.startsWith("-") ? feature.slice(1).trim() : `-${feature}`;
-};
+export const signed = (feature) => (isSuppressed() ? negated(feature) : feature);
 
-function negated(sum) {
-  const text = /^[-+]/.test(sum) ? sum : `+ ${sum}`;
-  const turned = text.replace(/(^|\s)([-+])(\s|(?=[a-z\d]))/g, (_, before, sign, after) => `${before}${sign === "-" ? "+" : "-"}${after}`);
-  return turned.replace(/^\+\s*/, "").replace(/^-\s+/, "-");
+export function short(full) {
+  const name = Object.keys(presets).find((one) => equal(presets[one], full));
+  return name ?? different(full);
+}
+
+export function set(given, random) {
+  const full = typeof given === "string" ? presets[given] : { ...presets.natural, ...given };
+  const same = (preset) => Object.keys(full).every((field) => SHOWN.has(field) || equal(full[field], preset[field]));
+  const name = Object.keys(presets).find((one) => same(presets[one])) ?? OPENED;
+  if (name === OPENED) presets[OPENED] = full;
+  list(name);
+  for (const [id, field] of Object.entries(FIELDS)) find(id).value = full[field] ?? "";
+  find("seed").value = random ?? 0;
+  find("strength").value = 0;
+  find("controls").elements.direction.value = "raise";
+  find("controls").dispatchEvent(new Event("input"));
 }
 
 export function begin() {

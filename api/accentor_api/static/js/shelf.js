@@ -1,5 +1,6 @@
 import { read } from "./api.js";
 import { find, make, number, show } from "./dom.js";
+import { spoken, title } from "./forms.js";
 
 const PLACE = "accentor.shelf";
 const MAX = 60;
@@ -28,7 +29,8 @@ function remove(id) {
   draw();
 }
 
-export function card({ id, feature, model, before, after }, url, pick, drop) {
+export function card({ id, feature: given, model, before, after }, url, pick, drop) {
+  const feature = title(spoken(given));
   const text = `${feature}, ${model}: ${number(before)} to ${number(after)}`;
   return make(
     "li",
@@ -44,21 +46,32 @@ export function card({ id, feature, model, before, after }, url, pick, drop) {
   );
 }
 
-async function place(entry) {
-  const node = card(entry, null, () => onPick(entry), () => remove(entry.id));
-  try {
-    node.querySelector("img").src = (await read(`/v1/jobs/${entry.id}`)).urls["accentuated.png"];
-  } catch {
-    node.classList.add("gone");
-    node.querySelector("small").textContent = "not at the service any more";
-  }
+function place(entry) {
+  const node = card(entry, entry.thumb, () => onPick(entry), () => remove(entry.id));
+  if (!entry.thumb) whenSeen.observe(node);
   return node;
 }
 
-export async function draw() {
+const whenSeen = new IntersectionObserver((changes) => {
+  for (const { target, isIntersecting } of changes) {
+    if (!isIntersecting) continue;
+    whenSeen.unobserve(target);
+    fetchPicture(target);
+  }
+});
+
+async function fetchPicture(node) {
+  try {
+    node.querySelector("img").src = (await read(`/v1/jobs/${node.dataset.id}`)).urls["accentuated.png"];
+  } catch {
+    node.querySelector("small").textContent = "not at the service now";
+  }
+}
+
+function draw() {
   const entries = kept();
   show(find("shelf-empty"), entries.length === 0);
-  find("shelf").replaceChildren(...(await Promise.all(entries.map(place))));
+  find("shelf").replaceChildren(...entries.map(place));
 }
 
 export function begin(call) {

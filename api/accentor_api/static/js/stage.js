@@ -1,6 +1,8 @@
-import { find, show } from "./dom.js";
+import { find, make, show } from "./dom.js";
 
 const TAGS = { compare: "accentuated", where: "where", opacity: "opacity map", difference: "difference ×4" };
+
+let seedOnCanvas = "";
 
 const plate = () => find("plate");
 
@@ -30,7 +32,7 @@ export function preview(url) {
   find("right-tag").textContent = "developing";
 }
 
-export function result(urls, description) {
+export function result({ urls, result: size }, seed, description) {
   put("result-image", urls["accentuated.png"], `Accentuated: ${description}`);
   put("overlay-image", urls["overlay.png"], `Where, by opacity: ${description}`);
   put("opacity-image", urls["opacity.png"], `Opacity map: ${description}`);
@@ -38,6 +40,18 @@ export function result(urls, description) {
   show(find("views"));
   state("done");
   view(find("stage").dataset.view);
+  alike(seed, size, urls).catch(() => {});
+}
+
+async function alike(seed, { width, height }, urls) {
+  const bitmap = await createImageBitmap(seed, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
+  const canvas = make("canvas", { width, height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve));
+  if (find("result-image").getAttribute("src") !== urls["accentuated.png"]) return;
+  URL.revokeObjectURL(seedOnCanvas);
+  seedOnCanvas = URL.createObjectURL(blob);
+  put("seed-image", seedOnCanvas, "The seed picture");
 }
 
 export function view(name) {

@@ -1,7 +1,8 @@
 import { Problem, post, read } from "./api.js";
-import { find, make, show, words } from "./dom.js";
+import { find, make, show } from "./dom.js";
 import * as features from "./features.js";
-import { follow } from "./follow.js";
+import { ENDED, follow } from "./follow.js";
+import { parsed, spoken, title } from "./forms.js";
 import { advice, clear, tell } from "./notices.js";
 import * as picture from "./picture.js";
 import * as readings from "./readings.js";
@@ -9,6 +10,7 @@ import * as recipes from "./recipes.js";
 import * as shelf from "./shelf.js";
 import { writers } from "./snippets.js";
 import * as stage from "./stage.js";
+import { thumbnail } from "./thumbnail.js";
 
 const ARTEFACTS = { "accentuated.png": "picture", "overlay.png": "overlay", "opacity.png": "opacity map" };
 const COPIED_MS = 1_500;
@@ -48,11 +50,11 @@ async function submit() {
   busy(true);
   find("stage").scrollIntoView({ block: "nearest" });
   say("Sending…");
-  const current = (run = { stop: new AbortController(), job: null, name: chosen.name, spec: null });
+  const current = (run = { stop: new AbortController(), job: null, name: chosen.name, blob: chosen.blob, spec: null });
   const image = await chosen.id;
   const spec = {
     model: features.model(),
-    feature: recipes.signed(features.written()),
+    feature: parsed(recipes.signed(features.written())),
     image,
     ...(recipes.seed() ? { seed: recipes.seed() } : {}),
     recipe: recipes.recipe(),
@@ -74,14 +76,12 @@ async function watch(current) {
 
 function shown(current, status) {
   current.job = status;
-  if (status.state === "queued") say("Queued: waiting for a worker…");
-  if (status.state === "running") {
-    say("Developing…");
+  if (!ENDED.has(status.state)) {
+    say(status.state === "running" ? "Developing…" : "Queued: waiting for a worker…");
     if (status.progress) readings.progress(status.progress);
     if (status.progress?.preview) stage.preview(status.progress.preview);
     return false;
   }
-  if (status.state === "queued") return false;
   busy(false);
   show(find("progress"), false);
   if (status.state === "succeeded") finish(current, status);
@@ -92,9 +92,10 @@ function shown(current, status) {
 
 function finish(current, status) {
   const { result, urls } = status;
-  stage.result(urls, current.spec.feature);
+  const feature = title(spoken(current.spec.feature));
+  stage.result(status, current.blob, feature);
   readings.result(result);
-  say(`${words(current.spec.feature)} in ${current.name}`);
+  say(`${feature} in ${current.name}`);
   find("keep").textContent = shelf.has(status.id) ? "Kept" : "Keep";
   const links = Object.entries(ARTEFACTS).filter(([name]) => urls[name]);
   find("downloads").replaceChildren(
@@ -106,7 +107,8 @@ function finish(current, status) {
 
 function keep() {
   const { job, spec, name } = run;
-  shelf.keep({ id: job.id, name, ...spec, before: job.result.before, after: job.result.after });
+  const { before, after } = job.result;
+  shelf.keep({ id: job.id, name, ...spec, before, after, thumb: thumbnail(find("result-image")) });
   find("keep").textContent = "Kept";
 }
 
@@ -130,29 +132,28 @@ async function copy(button) {
 }
 
 async function cancel() {
-  if (!run?.job) return rest();
-  return post(`/v1/jobs/${run.job.id}/cancel`);
+  if (run?.job) await post(`/v1/jobs/${run.job.id}/cancel`);
+  else rest();
 }
 
 async function reopen({ id, name, model, feature, image, seed, recipe }) {
-  const job = await read(`/v1/jobs/${id}`);
-  picture.use(await picture.fetched(image), name ?? `${image.slice(0, 8)}…`, image);
-  run = { stop: new AbortController(), job, name: name ?? image.slice(0, 8), spec: { model, feature, image, ...(seed ? { seed } : {}), recipe } };
+  const [job, blob] = await Promise.all([read(`/v1/jobs/${id}`), picture.fetched(image)]);
+  const spec = { model, feature, image, ...(seed ? { seed } : {}), recipe };
+  picture.use(blob, name ?? `picture ${image.slice(0, 8)}`, image);
+  const current = (run = { stop: new AbortController(), job, name: name ?? `picture ${image.slice(0, 8)}`, blob, spec });
   await features.setModel(model);
-  features.write(feature);
-  find("controls").elements.direction.value = "raise";
-  find("controls").dispatchEvent(new Event("input"));
+  features.write(spoken(feature));
+  recipes.set(recipe, seed);
   find("stage").scrollIntoView({ block: "nearest" });
-  await watch(run);
+  await watch(current);
 }
 
 export async function open({ job }) {
   if (!job) return;
   const status = await read(`/v1/jobs/${job}`);
-  await reopen({ id: job, ...status.spec, feature: spoken(status.spec.feature) });
+  const { model, feature, image, seed } = status.spec;
+  await reopen({ id: job, model, feature: parsed(spoken(feature)), image, seed, recipe: recipes.short(status.spec.recipe) });
 }
-
-const spoken = (feature) => (typeof feature === "string" ? feature : JSON.stringify(feature));
 
 export const refresh = (models) => features.offerModels(models);
 
@@ -168,7 +169,7 @@ export async function begin() {
       });
   stage.begin();
   recipes.begin();
-  features.begin(() => {});
+  features.begin();
   picture.begin(onPicture);
   shelf.begin(guarded(reopen));
   find("controls").addEventListener("submit", (event) => {
