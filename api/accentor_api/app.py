@@ -1,5 +1,6 @@
 """The application and the server that runs it."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -19,7 +20,8 @@ from accentor_api.links import check_secret
 from accentor_api.metrics import Metrics
 from accentor_api.middleware import RequestContext, log_config
 from accentor_api.once import DoneOnce
-from accentor_api.routers import batches, datasets, health, images, jobs, models, objects
+from accentor_api.routers import batches, datasets, health, images, jobs, models, objects, webhooks
+from accentor_api.sender import Sender
 from accentor_api.services import Services
 
 GRACE_S = 5
@@ -46,9 +48,13 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services = Services.open(settings, closing)
+        sender = Sender(services.webhooks, settings)
+        sending = asyncio.create_task(sender.run())
         try:
             yield
         finally:
+            await sender.stop()
+            await sending
             services.close()
 
     def loads() -> Iterable[Load]:
@@ -84,7 +90,7 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
             expose_headers=EXPOSED,
         )
     app.add_middleware(RequestContext, settings=settings, metrics=app.state.metrics)
-    for module in (images, jobs, batches, datasets, models, objects, health):
+    for module in (images, jobs, batches, datasets, webhooks, models, objects, health):
         app.include_router(module.router)
     studio.install(app)
     return app

@@ -15,14 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accentor.errors import AccentorError, InvalidRequestError, ReusedKeyError, ServiceError, UnderWayError
 from accentor.state import Once, OnceStore
-from accentor_api.callers import current_key, reserved_id
+from accentor_api.callers import caller_id, reserved_id
 from accentor_api.problems import problem_of_error
 from accentor_api.submission import new_id
 
 JOBS = "/v1/jobs"
 BATCHES = "/v1/batches"
 HEADER = "idempotency-key"
-ANONYMOUS = "-"
 PATIENCE_S = 10.0
 """Seconds to wait for the answer to the first request before the second one is told to come again."""
 
@@ -116,8 +115,7 @@ async def _begin(store: OnceStore, name: str) -> Once:
     """Return what to do, once that is clear: a request under way is waited for, a while."""
     if not _NAME.fullmatch(name):
         raise InvalidRequestError("Idempotency-Key: expected 1 to 255 visible ASCII characters")
-    key = current_key.get()
-    begin = partial(store.begin, ANONYMOUS if key is None else key.id, name)
+    begin = partial(store.begin, caller_id(), name)
     end = time.monotonic() + PATIENCE_S
     while (once := await run_in_threadpool(begin, new_id())).do == "wait":
         if time.monotonic() > end:

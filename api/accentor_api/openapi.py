@@ -9,12 +9,21 @@ from pydantic.json_schema import models_json_schema
 
 from accentor.spec import BatchHeader, BatchLine, BatchSpec, JobSpec, Problem
 from accentor.spec.datasets import DatasetSpec
+from accentor.spec.webhooks import WebhookEvent, WebhookSpec
 from accentor_api.access import is_open
 from accentor_api.problems import PROBLEM_TYPE, RESPONSES
 
 IMAGE = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
 TEMPLATE = "#/components/schemas/{model}"
-BODIES: tuple[type[BaseModel], ...] = (JobSpec, BatchSpec, BatchHeader, BatchLine, DatasetSpec)
+BODIES: tuple[type[BaseModel], ...] = (
+    JobSpec,
+    BatchSpec,
+    BatchHeader,
+    BatchLine,
+    DatasetSpec,
+    WebhookSpec,
+    WebhookEvent,
+)
 
 JOB = {"model": "resnet50", "feature": "logit:207", "image": IMAGE, "seed": 0, "recipe": {"steps": 60}}
 PRODUCT = {
@@ -29,6 +38,10 @@ PRODUCT = {
 }
 LAYER = {"model": "resnet50", "features": {"layer": "layer3", "range": "0:512", "stride": 2}, "images": [IMAGE]}
 LISTED = {"model": "resnet50", "jobs": [{"feature": "logit:207", "image": IMAGE, "custom_id": "dog-1"}]}
+WEBHOOK = {
+    "url": "https://example.org/accentor",
+    "events": ["batch.succeeded", "batch.partially_failed", "batch.failed"],
+}
 LINES = (
     '{"batch": {"model": "resnet50", "recipe": "fast", "metadata": {"study": "dogs"}}}\n'
     f'{{"custom_id": "dog-1", "feature": "logit:207", "image": "{IMAGE}"}}\n'
@@ -56,6 +69,12 @@ JOB_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": _ref(JobSpec), "examples": _examples(job=JOB)}},
+    }
+}
+WEBHOOK_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": _ref(WebhookSpec), "examples": _examples(webhook=WEBHOOK)}},
     }
 }
 BATCH_BODY: dict[str, Any] = {
@@ -106,8 +125,8 @@ SECURITY = "api_key"
 SCHEME = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key. GET and HEAD need its scope `read`, everything else `submit`; `admin` stands for both. "
-    "A service that listens on 127.0.0.1 alone asks for none",
+    "description": "An API key. GET and HEAD need its scope `read`, webhooks and everything else `submit`; "
+    "`admin` stands for both. A service that listens on 127.0.0.1 alone asks for none",
 }
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing new"}}
 STREAMS: dict[int | str, dict[str, Any]] = {

@@ -12,7 +12,16 @@ from fastapi import Depends, Request
 from accentor.errors import StateUnavailableError, StorageUnavailableError
 from accentor.housekeeping import remove
 from accentor.settings import Settings
-from accentor.state import AccessStore, JobStore, OnceStore, celery_producer, connect, dispatch, shard_publisher
+from accentor.state import (
+    AccessStore,
+    JobStore,
+    OnceStore,
+    WebhookStore,
+    celery_producer,
+    connect,
+    dispatch,
+    shard_publisher,
+)
 from accentor.storage import ObjectStore, open_store
 from accentor.storage.datasets import DatasetStore
 from accentor.storage.images import StoredImages
@@ -54,6 +63,7 @@ class Services:
         self.jobs = JobStore(self._redis)
         self.access = AccessStore(self._redis)
         self.once = OnceStore(self._redis)
+        self.webhooks = WebhookStore(self._redis)
         self.backlog = Backlog(self.jobs)
         self._celery = celery_producer(settings)
         self._publish = shard_publisher(self._celery)

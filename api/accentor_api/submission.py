@@ -9,7 +9,7 @@ from accentor.state import NewBatch
 from accentor.storage.batches import AnyBatch
 from accentor.storage.keys import result_key
 from accentor_api.blocks import BlockWriter
-from accentor_api.callers import reserved_id
+from accentor_api.callers import caller_id, reserved_id
 from accentor_api.checks import check
 from accentor_api.services import Services
 
@@ -34,13 +34,13 @@ def batch_of_one(spec: JobSpec, *, force: bool = False) -> BatchSpec:
     )
 
 
-def submit(services: Services, spec: BatchSpec) -> BatchStatus:
-    """Check a batch, store it, create it and hand out its first shards."""
+def submit(services: Services, spec: BatchSpec, *, announced: bool = True) -> BatchStatus:
+    """Check a batch, store it, create it and hand out its first shards; ``announced``: webhooks are told of it."""
     card = services.jobs.model(spec.model)
     jobs = check(services, spec, card)
     batch_id = new_id()
     services.archive.keep(batch_id, _as_stored(services, batch_id, spec), card)
-    create(services, batch_id, spec, card, len(jobs))
+    create(services, batch_id, spec, card, len(jobs), announced=announced)
     services.jobs.end_upload(batch_id)
     if len(jobs) == 1 and not spec.force and services.objects.exists(result_key(jobs[0].key(card))):
         services.jobs.finish_job(batch_id, 0, JobState.SUCCEEDED, cached=True)
@@ -62,7 +62,14 @@ def _as_stored(services: Services, batch_id: str, spec: BatchSpec) -> AnyBatch:
 
 
 def create(
-    services: Services, batch_id: str, batch: AnyBatch, card: ModelCard, total: int, *, skipped: int = 0
+    services: Services,
+    batch_id: str,
+    batch: AnyBatch,
+    card: ModelCard,
+    total: int,
+    *,
+    skipped: int = 0,
+    announced: bool = True,
 ) -> None:
     """Create a batch whose specification is stored: from now on it is seen and run."""
     services.admit(batch_id, total)
@@ -78,6 +85,7 @@ def create(
             deadline_s=batch.deadline_s,
             lifetime_s=services.settings.batch_lifetime_s,
             skipped=skipped,
+            owner=caller_id() if announced else None,
         )
     )
 
@@ -85,7 +93,7 @@ def create(
 def submit_one(services: Services, spec: JobSpec, *, force: bool = False) -> BatchStatus:
     """Submit a single job, as the batch of one that it is; faults are told where they stand in the job."""
     try:
-        return submit(services, batch_of_one(spec, force=force))
+        return submit(services, batch_of_one(spec, force=force), announced=False)
     except RequestError as error:
         for member in error.extra.get("errors", ()):
             member["pointer"] = member["pointer"].removeprefix(ONLY_JOB)

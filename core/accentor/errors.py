@@ -26,6 +26,8 @@ Each class has a stable ``code`` (it never changes once released) and the HTTP `
     │   ├── QueueLimitError         queue-limit           429
     │   ├── ReusedKeyError          idempotency-key-reused 422
     │   ├── UnderWayError           idempotency-under-way 409
+    │   ├── InvalidWebhookError     invalid-webhook       422
+    │   ├── InvalidSignatureError   invalid-signature     401
     │   └── WaitTimeoutError        wait-timeout          408
     ├── JobError                    the job failed: the request was well formed, its computation did not end well
     │   ├── NotFiniteError          not-finite            500
@@ -226,6 +228,20 @@ class UnderWayError(RequestError):
 
     code = "idempotency-under-way"
     status = 409
+
+
+class InvalidWebhookError(RequestError):
+    """The webhook's address is none that events are sent to."""
+
+    code = "invalid-webhook"
+    status = 422
+
+
+class InvalidSignatureError(RequestError):
+    """What was received is not signed with the webhook's secret, or is too old."""
+
+    code = "invalid-signature"
+    status = 401
 
 
 class WaitTimeoutError(RequestError, TimeoutError):

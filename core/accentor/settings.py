@@ -4,7 +4,7 @@ The table in ``docs/settings.md`` is made from the fields below.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -74,6 +74,18 @@ class Settings(BaseSettings):
     )
     gzip_min_bytes: int = Field(1_024, ge=0, description="bytes from which on an answer is packed; 0: none is")
     max_wait_s: int = Field(60, ge=0, description="seconds that `Prefer: wait=N` is honoured for")
+    webhook_private_addresses: bool = Field(
+        default=False,
+        description="whether webhooks may go to private, loopback and other addresses that are not public",
+    )
+    webhook_http: bool = Field(default=False, description="whether webhooks may go to `http://`, unencrypted")
+    webhook_timeout_s: float = Field(20.0, gt=0, le=60, description="seconds that a webhook may take to answer")
+    webhook_retries_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0),
+        min_length=1,
+        max_length=20,
+        description="seconds after each failed attempt to deliver a webhook, give or take a fifth",
+    )
     events_per_s: float = Field(2.0, gt=0, le=10, description="progress events per second and listener")
 
     models: dict[ModelName, ModelSource] = Field(

@@ -16,6 +16,9 @@ from schemathesis.specs.openapi import checks
 from tests.api.service import CARD, Service
 
 from accentor.spec import Failure
+from accentor.spec.webhooks import WebhookSpec
+from accentor.state import WebhookStore
+from accentor.state.keys import ANONYMOUS
 from accentor_api import openapi
 
 REQUESTS = 15
@@ -95,7 +98,8 @@ def known(running: Service) -> Iterator[Known]:
     batch = running.submit(features=["logit:0", "logit:1", "logit:2"], images=[image], seeds=2)
     running.run(batch["id"], 1)
     running.fail(batch["id"], 2, Failure(code="out-of-memory", detail="x"))
-    names = {"sha256": image, "job_id": job["id"], "batch_id": batch["id"], "name": "toy"}
+    webhook = WebhookStore(running.redis).create(WebhookSpec(url="https://192.0.2.1/refused"), ANONYMOUS)
+    names = {"sha256": image, "job_id": job["id"], "batch_id": batch["id"], "webhook_id": webhook.id, "name": "toy"}
     with requests.Session() as session:
         yield Known(running, session, names)
     running.forget()

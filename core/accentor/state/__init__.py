@@ -9,11 +9,13 @@ from accentor.state.once import Once, OnceStore
 from accentor.state.queues import Publish, celery_producer, queue_name, shard_publisher
 from accentor.state.records import Lost, NewBatch, Shard
 from accentor.state.shards import ShardStore
+from accentor.state.webhooks import Delivery, WebhookStore
 
 __all__ = [
     "READY_S",
     "AccessStore",
     "ApiKey",
+    "Delivery",
     "JobStore",
     "Lost",
     "MeasureStore",
@@ -25,6 +27,7 @@ __all__ = [
     "Scope",
     "Shard",
     "ShardStore",
+    "WebhookStore",
     "Work",
     "celery_producer",
     "connect",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from accentor.errors import NotFoundError, QueueLimitError, RateLimitError, TooLargeError
 from accentor.state.client import Scripts, guarded
 from accentor.state.decoding import text
-from accentor.state.keys import ACCESS, held_key, rate_key
+from accentor.state.keys import ACCESS, held_key, owned_key, rate_key
 
 ID_BYTES = 6
 SECRET_BYTES = 32
@@ -115,12 +115,13 @@ class AccessStore:
 
     @guarded
     def revoke(self, key_id: str) -> ApiKey:
-        """Let a key count no longer, from the next request on; its batches stay."""
+        """Let a key count no longer, from the next request on; its batches stay, its webhooks go."""
         record = self._client.hget(ACCESS, key_id)
         if record is None:
             raise NotFoundError(f"there is no API key {key_id!r}")
         self._client.hdel(ACCESS, key_id)
         self._client.delete(rate_key(key_id), held_key(key_id))
+        self._run("delete_webhooks", [], *self._client.zrange(owned_key(key_id), 0, -1))
         return ApiKey.model_validate_json(record)
 
     @guarded

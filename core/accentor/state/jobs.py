@@ -123,6 +123,8 @@ class JobStore:
             fixed["lifetime_s"] = str(record.lifetime_s)
         if record.skipped:
             fixed["skipped"] = str(record.skipped)
+        if record.owner is not None:
+            fixed["owner"] = record.owner
         keys = [batch_keys(record.id)[0], BATCHES, LANES, ring_key(record.lane, record.model), DEADLINES]
         place = lane_field(record.lane, record.model)
         deadline = "" if record.deadline_s is None else record.deadline_s

@@ -26,6 +26,22 @@ UPLOADS = f"{PREFIX}uploads"
 ACCESS = f"{PREFIX}access"
 """API keys by their id, without their secrets."""
 
+ANONYMOUS = "-"
+"""Stands for whoever asks without an API key."""
+
+WEBHOOKS = f"{PREFIX}webhooks"
+"""Webhooks by the time at which they were made."""
+
+
+def owned_key(owner: str) -> str:
+    """Return the key of an owner's webhooks."""
+    return f"{WEBHOOKS}:{owner}"
+
+
+def webhook_key(webhook_id: str) -> str:
+    """Return the key of a webhook's record; its other keys begin with it."""
+    return f"{PREFIX}webhook:{webhook_id}"
+
 
 def rate_key(key_id: str) -> str:
     """Return the key of the requests that an API key may send right now."""

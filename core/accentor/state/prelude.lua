@@ -6,6 +6,9 @@ local STRIDE = 65536
 local NAMES = {q = 'queued', r = 'running', s = 'succeeded', f = 'failed', c = 'canceled'}
 local ENDED = {s = true, f = true, c = true}
 local BATCH_ENDED = {succeeded = true, partially_failed = true, failed = true, canceled = true}
+local ANONYMOUS = '-'
+local DUE = PREFIX .. 'webhooks-due'
+local MAX_WAITING = 1000
 
 local function now()
   local time = redis.call('TIME')
@@ -56,10 +59,75 @@ local function end_queued(batch, total, code, how)
   redis.call('HSET', batch.record, 'queued', 0)
 end
 
+local function id_of(batch)
+  return string.sub(batch.record, #PREFIX + #'batch:' + 1)
+end
+
+-- A webhook is its record (hash), its events that are not delivered (by the time of their next attempt; their content; attempts
+-- made), its last attempts (list), and its secrets by the time until which they count.
+local function webhook_of(id)
+  local record = PREFIX .. 'webhook:' .. id
+  return {id = id, record = record, waiting = record .. ':waiting', messages = record .. ':messages', tries = record .. ':tries',
+    log = record .. ':log', secrets = record .. ':secrets'}
+end
+
+local function no_webhook(id)
+  return redis.error_reply('NOTFOUND there is no webhook ' .. id)
+end
+
+-- It is due with its first event, not before the pause after a failure.
+local function set_due(webhook)
+  local first = redis.call('ZRANGE', webhook.waiting, 0, 0, 'WITHSCORES')
+  if first[1] then
+    local pause = tonumber(redis.call('HGET', webhook.record, 'not_before') or 0)
+    redis.call('ZADD', DUE, stamp(math.max(tonumber(first[2]), pause)), webhook.id)
+  else
+    redis.call('ZREM', DUE, webhook.id)
+  end
+end
+
+local function forget_messages(webhook)
+  redis.call('DEL', webhook.waiting, webhook.messages, webhook.tries)
+  redis.call('HDEL', webhook.record, 'token')
+  redis.call('ZREM', DUE, webhook.id)
+end
+
+-- While an event is being sent, the end of that says when the next one is due.
+local function queue_message(webhook, message, event)
+  if redis.call('ZCARD', webhook.waiting) >= MAX_WAITING then
+    redis.call('HINCRBY', webhook.record, 'dropped', 1)
+    return false
+  end
+  redis.call('HSET', webhook.messages, message, event)
+  redis.call('ZADD', webhook.waiting, stamp(now()), message)
+  if redis.call('HEXISTS', webhook.record, 'token') == 0 then set_due(webhook) end
+  return true
+end
+
+-- What has become of a batch is queued, as it stands, for every webhook of its owner that listens to it.
+local function announce(batch, time)
+  local field = redis.call('HMGET', batch.record, 'owner', 'state', 'revision')
+  if not field[1] then return end
+  local ids = redis.call('ZRANGE', PREFIX .. 'webhooks:' .. field[1], 0, -1)
+  if #ids == 0 then return end
+  local kind = 'batch.' .. field[2]
+  local message = string.format('msg_%s_%s', id_of(batch), field[3])
+  local event = cjson.encode({type = kind, at = stamp(time), batch = redis.call('HGETALL', batch.record)})
+  for _, id in ipairs(ids) do
+    local webhook = webhook_of(id)
+    local wants = redis.call('HMGET', webhook.record, 'events', 'disabled_at')
+    if wants[1] and not wants[2] and string.find(' ' .. wants[1] .. ' ', ' ' .. kind .. ' ', 1, true) then
+      queue_message(webhook, message, event)
+    end
+  end
+end
+
 local function begin(batch)
-  redis.call('HSETNX', batch.record, 'started_at', stamp(now()))
+  local time = now()
+  redis.call('HSETNX', batch.record, 'started_at', stamp(time))
   if redis.call('HGET', batch.record, 'state') == 'queued' then
     redis.call('HSET', batch.record, 'state', 'running')
+    announce(batch, time)
   end
 end
 
@@ -73,7 +141,7 @@ local function settle(batch)
   elseif tonumber(field[5]) == 0 then state = 'succeeded'
   elseif tonumber(field[4]) == 0 then state = 'failed' end
   local time = now()
-  local id = string.sub(batch.record, #PREFIX + #'batch:' + 1)
+  local id = id_of(batch)
   local lifetime = redis.call('HGET', batch.record, 'lifetime_s')
   redis.call('HSET', batch.record, 'state', state, 'finished_at', stamp(time))
   redis.call('DEL', batch.progress)
@@ -82,6 +150,7 @@ local function settle(batch)
     redis.call('HSET', batch.record, 'expires_at', stamp(time + tonumber(lifetime)))
     redis.call('ZADD', PREFIX .. 'expiries', stamp(time + tonumber(lifetime)), id)
   end
+  announce(batch, time)
 end
 
 -- Running jobs among these become queued again, or canceled where their batch is being canceled.

@@ -19,6 +19,8 @@ class NewBatch:
         Seconds from its end after which the batch is removed; none: it stays.
     skipped
         Lines of its upload that were left out because they were wrong.
+    owner
+        The caller whose webhooks are told what becomes of it; none: none are.
     """
 
     id: str
@@ -31,6 +33,7 @@ class NewBatch:
     deadline_s: int | None = None
     lifetime_s: int | None = None
     skipped: int = 0
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

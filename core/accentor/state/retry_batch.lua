@@ -19,4 +19,5 @@ redis.call('HDEL', batch.record, 'finished_at', 'deadline_at', 'deadline_passed_
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('LREM', KEYS[2], 0, ARGV[1])
 redis.call('RPUSH', KEYS[2], ARGV[1])
+announce(batch, now())
 return tonumber(field[2])
