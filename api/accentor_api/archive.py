@@ -2,9 +2,10 @@
 
 from functools import lru_cache
 
-from accentor.spec import EMPTY_CATALOG, Catalog, Jobs, LineJobs, ModelCard, canonical_json
+from accentor.spec import Catalog, Jobs, LineJobs, ModelCard, canonical_json
 from accentor.storage import ObjectStore
 from accentor.storage.batches import AnyBatch, jobs_of, read_batch, write_batch
+from accentor.storage.catalog import StoredCatalog
 from accentor.storage.keys import card_key
 
 BATCHES_KEPT = 16
@@ -19,9 +20,9 @@ class Archive:
     The card is kept by the model's digest: a batch stays readable when its model's name has come to mean another.
     """
 
-    def __init__(self, objects: ObjectStore, catalog: Catalog = EMPTY_CATALOG) -> None:
+    def __init__(self, objects: ObjectStore, catalog: Catalog | None = None) -> None:
         self._objects = objects
-        self.catalog = catalog
+        self.catalog = catalog or StoredCatalog(objects)
         self._cards = lru_cache(CARDS_KEPT)(self._read_card)
         self._batches = lru_cache(BATCHES_KEPT)(self._read_jobs)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from typing import NamedTuple
 
-from accentor.errors import InvalidFeatureError, InvalidRequestError, RequestError, TooLargeError
+from accentor.errors import InvalidRequestError, RequestError, TooLargeError
 from accentor.spec import (
     BatchSpec,
     DatasetImages,
@@ -15,23 +16,34 @@ from accentor.spec import (
     Recipe,
     TopK,
 )
+from accentor.storage.pinning import Pins
 from accentor_api.faults import MAX_LISTED, Fault, error_of
 from accentor_api.services import Services
 
 
-def check(services: Services, spec: BatchSpec, card: ModelCard) -> Jobs:
-    """Return the jobs of a batch in which every feature, layer and image is there; else name the faults."""
+class Checked(NamedTuple):
+    """A batch that may be stored: its dictionaries have their versions named."""
+
+    spec: BatchSpec
+    jobs: Jobs
+
+
+def check(services: Services, spec: BatchSpec, card: ModelCard) -> Checked:
+    """Return a batch in which every feature, layer and image is there, with its jobs; else name the faults."""
     jobs = expand(services, spec, card)
-    faults = list(islice(chain(_feature_faults(spec, card), _recipe_faults(spec, card)), MAX_LISTED + 1))
+    pins = Pins(services.dictionaries, card)
+    faults = list(islice(chain(_feature_faults(spec, card, pins), _recipe_faults(spec, card, pins)), MAX_LISTED + 1))
     if faults:
         raise error_of(faults)
+    spec = pins.batch(spec)
+    jobs = expand(services, spec, card)
     missing = [] if isinstance(spec.images, DatasetImages) else missing_images(services, jobs.images)
     if missing:
         raise InvalidRequestError(
             f"{len(missing)} of {len(jobs.images)} images are not here, the first is {missing[0]}: upload them first",
             missing=missing[:MAX_LISTED],
         )
-    return jobs
+    return Checked(spec, jobs)
 
 
 def expand(services: Services, spec: BatchSpec, card: ModelCard) -> Jobs:
@@ -49,13 +61,18 @@ def expand(services: Services, spec: BatchSpec, card: ModelCard) -> Jobs:
     return jobs
 
 
-def check_feature(card: ModelCard, feature: Feature) -> None:
-    """Raise a `RequestError` unless the model has the feature and it names no file."""
-    if feature.references:
-        raise InvalidFeatureError(
-            f"{feature} names {', '.join(feature.references)}: a service takes features by their values only"
-        )
-    card.resolve(feature)
+def settled(card: ModelCard, pins: Pins, feature: Feature) -> Feature:
+    """Return the feature with its dictionaries pinned; `RequestError` unless the model has it and it names no file."""
+    pinned = pins.feature(feature)
+    card.resolve(pinned)
+    return pinned
+
+
+def settled_recipe(card: ModelCard, pins: Pins, recipe: Recipe) -> Recipe:
+    """Return the recipe with its dictionaries pinned; `RequestError` unless all that it names is the model's."""
+    pinned = pins.recipe(recipe)
+    card.check_recipe(pinned)
+    return pinned
 
 
 def missing_images(services: Services, images: Iterable[str]) -> list[str]:
@@ -79,10 +96,10 @@ def _expansion_pointer(spec: BatchSpec, error: RequestError) -> str:
     return "/features/layer" if isinstance(spec.features, LayerFeatures) else "/features/dictionary"
 
 
-def _feature_faults(spec: BatchSpec, card: ModelCard) -> Iterator[Fault]:
+def _feature_faults(spec: BatchSpec, card: ModelCard, pins: Pins) -> Iterator[Fault]:
     for pointer, feature in _listed_features(spec):
         try:
-            check_feature(card, feature)
+            settled(card, pins, feature)
         except RequestError as error:
             yield Fault.of(pointer, error)
 
@@ -94,10 +111,10 @@ def _listed_features(spec: BatchSpec) -> Iterator[tuple[str, Feature]]:
         yield from ((f"/features/{index}", feature) for index, feature in enumerate(spec.features))
 
 
-def _recipe_faults(spec: BatchSpec, card: ModelCard) -> Iterator[Fault]:
+def _recipe_faults(spec: BatchSpec, card: ModelCard, pins: Pins) -> Iterator[Fault]:
     for pointer, recipe in _listed_recipes(spec):
         try:
-            card.check_recipe(recipe)
+            settled_recipe(card, pins, recipe)
         except RequestError as error:
             yield Fault.of(f"{pointer}/regularization_layer", error)
 

@@ -43,7 +43,7 @@ def dry_run(services: Services, spec: BatchSpec) -> DryRun:
         return DryRun(total=0, checked=0, cached=0, exact=True, images=0, accepted=False, refused=_members(error))
     refused: list[dict[str, Any]] = []
     try:
-        check(services, spec, card)
+        jobs = check(services, spec, card).jobs
     except RequestError as error:
         refused = _members(error)
     size = min(len(jobs), EXACT_JOBS)

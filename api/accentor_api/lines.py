@@ -1,7 +1,7 @@
 """Checking the lines of a batch of JSON Lines, one by one and fast: what comes again is checked once."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -10,8 +10,9 @@ from typing_extensions import TypedDict
 from accentor.errors import DuplicateIdError, InvalidRequestError, RequestError
 from accentor.spec import BatchHeader, BatchLine, Feature, ModelCard, Sha256, resolve_recipe
 from accentor.spec.jobs import CustomId, ModelName, Seed
+from accentor.storage.pinning import Pins
 from accentor_api.bodies import loaded, located
-from accentor_api.checks import check_feature
+from accentor_api.checks import settled, settled_recipe
 from accentor_api.faults import Fault, faults_of_validation
 from accentor_api.seen import Seen
 
@@ -68,13 +69,14 @@ class LineChecker:
         Sum of steps × crops over the good lines.
     """
 
-    def __init__(self, card: ModelCard, model: str, default_work: int) -> None:
+    def __init__(self, card: ModelCard, pins: Pins, model: str, default_work: int) -> None:
         self._card = card
+        self._pins = pins
         self._model = model
         self._default_work = default_work
         self._ids = Seen()
-        self._features: dict[str, RequestError | None] = {}
-        self._recipes: dict[str, int | RequestError] = {}
+        self._features: dict[str, _Settled] = {}
+        self._recipes: dict[str, _Settled] = {}
         self.work = 0
 
     def check(self, number: int, data: bytes) -> Line | list[Fault]:
@@ -83,20 +85,18 @@ class LineChecker:
             raw = _RAW.validate_json(data)
         except ValidationError as error:
             return _numbered(number, _all_faults(data, error))
-        faults = list(self._faults(number, raw))
-        return _numbered(number, faults) if faults else Line(number, data, raw["image"])
+        feature, recipe = self._feature(raw["feature"]), self._recipe(raw.get("recipe"))
+        faults = list(self._faults(number, raw, feature, recipe))
+        if faults:
+            return _numbered(number, faults)
+        pinned = {name: one.pinned for name, one in (("feature", feature), ("recipe", recipe)) if one.pinned}
+        return Line(number, json.dumps({**raw, **pinned}).encode() if pinned else data, raw["image"])
 
-    def _faults(self, number: int, raw: RawLine) -> Iterator[Fault]:
-        error = self._feature_error(raw["feature"])
-        if error is not None:
-            yield Fault.of("/feature", error)
-        work = self._default_work
-        if (recipe := raw.get("recipe")) is not None:
-            found = self._recipe_work(recipe)
-            if isinstance(found, RequestError):
-                yield Fault.of("/recipe", found)
-            else:
-                work = found
+    def _faults(self, number: int, raw: RawLine, feature: "_Settled", recipe: "_Settled") -> Iterator[Fault]:
+        if feature.error is not None:
+            yield Fault.of("/feature", feature.error)
+        if recipe.error is not None:
+            yield Fault.of("/recipe", recipe.error)
         model = raw.get("model")
         if model is not None and model != self._model:
             yield Fault(
@@ -105,35 +105,52 @@ class LineChecker:
         name = raw.get("custom_id")
         if name is not None and (first := self._ids.add(name, number)) is not None:
             yield Fault("/custom_id", f"{name!r} was given in line {first} already", DuplicateIdError.code)
-        if error is None:
-            self.work += work
+        if feature.error is None:
+            self.work += recipe.work
 
-    def _feature_error(self, feature: str | dict[str, Any]) -> RequestError | None:
+    def _feature(self, feature: str | dict[str, Any]) -> "_Settled":
         if isinstance(feature, dict):
-            return _error_of(lambda: check_feature(self._card, _parsed_feature(feature)))
-        if feature in self._features:
-            return self._features[feature]
-        if len(self._features) >= FEATURES_KEPT:
-            self._features.clear()
-        error = _error_of(lambda: check_feature(self._card, _parsed_feature(feature)))
-        self._features[feature] = error
-        return error
+            return self._settled_feature(feature)
+        if feature not in self._features:
+            if len(self._features) >= FEATURES_KEPT:
+                self._features.clear()
+            self._features[feature] = self._settled_feature(feature)
+        return self._features[feature]
 
-    def _recipe_work(self, recipe: str | dict[str, Any]) -> int | RequestError:
+    def _settled_feature(self, value: str | dict[str, Any]) -> "_Settled":
+        try:
+            feature = _parsed_feature(value)
+            pinned = settled(self._card, self._pins, feature)
+        except RequestError as error:
+            return _Settled(error=error)
+        return _Settled(pinned=pinned.model_dump(mode="json") if pinned.references else None)
+
+    def _recipe(self, recipe: str | dict[str, Any] | None) -> "_Settled":
+        if recipe is None:
+            return _Settled(work=self._default_work)
         key = recipe if isinstance(recipe, str) else json.dumps(recipe, sort_keys=True)
         if key not in self._recipes:
             if len(self._recipes) >= RECIPES_KEPT:
                 self._recipes.clear()
-            self._recipes[key] = self._checked_recipe(recipe)
+            self._recipes[key] = self._settled_recipe(recipe)
         return self._recipes[key]
 
-    def _checked_recipe(self, recipe: str | dict[str, Any]) -> int | RequestError:
+    def _settled_recipe(self, recipe: str | dict[str, Any]) -> "_Settled":
         try:
             resolved = resolve_recipe(recipe)
-            self._card.check_recipe(resolved)
+            pinned = settled_recipe(self._card, self._pins, resolved)
         except RequestError as error:
-            return error
-        return resolved.steps * resolved.crops
+            return _Settled(error=error, work=self._default_work)
+        changed = None if pinned is resolved else pinned.model_dump(mode="json")
+        return _Settled(pinned=changed, work=resolved.steps * resolved.crops)
+
+
+class _Settled(NamedTuple):
+    """What was found of a feature or a recipe: its error, or what stands for it if it names a dictionary."""
+
+    error: RequestError | None = None
+    pinned: dict[str, Any] | None = None
+    work: int = 0
 
 
 _FEATURE: TypeAdapter[Any] = TypeAdapter(Feature)
@@ -149,14 +166,6 @@ def _parsed_feature(value: str | dict[str, Any]) -> Any:
             raise cause from error
         where = "/".join(map(str, first["loc"][1:]))
         raise InvalidRequestError(f"{where}: {first['msg']}" if where else str(first["msg"])) from error
-
-
-def _error_of(check: Callable[[], object]) -> RequestError | None:
-    try:
-        check()
-    except RequestError as error:
-        return error
-    return None
 
 
 def _all_faults(data: bytes, first: ValidationError) -> list[Fault]:

@@ -29,6 +29,7 @@ PROBES = frozenset({"/healthz", "/readyz"})
 """Asked for by orchestrators under whatever address they know."""
 
 UPLOADS = "/v1/images"
+DICTIONARY_FILES = "/v1/dictionaries/files/"
 BATCHES = "/v1/batches"
 OURS = ("uvicorn", "accentor", "accentor_api")
 """Loggers whose messages are shown."""
@@ -93,6 +94,8 @@ class RequestContext:
     def _limit(self, path: str, headers: Headers) -> int:
         if path.startswith(UPLOADS):
             return self._settings.max_upload_bytes
+        if path.startswith(DICTIONARY_FILES):
+            return self._settings.max_dictionary_bytes
         is_lines = path == BATCHES and headers.get("content-type", "").partition(";")[0].strip().lower() in LINES_TYPES
         return self._settings.max_lines_bytes if is_lines else self._settings.max_body_bytes
 

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from accentor.spec import BatchHeader, BatchLine, BatchSpec, JobSpec, Problem
+from accentor.spec import BatchHeader, BatchLine, BatchSpec, DictionarySpec, JobSpec, Problem
 from accentor.spec.datasets import DatasetSpec
 from accentor.spec.webhooks import WebhookEvent, WebhookSpec
 from accentor_api.access import is_open
@@ -21,6 +21,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     BatchHeader,
     BatchLine,
     DatasetSpec,
+    DictionarySpec,
     WebhookSpec,
     WebhookEvent,
 )
@@ -100,6 +101,19 @@ DATASET_BODY: dict[str, Any] = {
             "application/json": {
                 "schema": _ref(DatasetSpec),
                 "examples": _examples(prefix=PREFIX, tars=TARS, uploaded=UPLOADS),
+            }
+        },
+    }
+}
+CHANNELS = {"name": "layer3-channels", "model": "resnet50", "layer": "layer3", "channels": True}
+SAE = {"name": "sae", "model": "resnet50", "layer": "layer3", "file": IMAGE, "activation": "topk", "k": 32}
+DICTIONARY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _ref(DictionarySpec),
+                "examples": _examples(channels=CHANNELS, uploaded=SAE),
             }
         },
     }

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from accentor.spec import BatchStatus, JobStatus, ModelCard, Sha256
+from accentor.spec import BatchStatus, DictionaryCard, DictionaryFeature, JobStatus, ModelCard, Sha256
 from accentor.spec.datasets import DatasetCard, DatasetRow
 
 DEFAULT_LIMIT = 100
@@ -70,4 +70,25 @@ class RowPage(BaseModel):
     """Images of a dataset in order."""
 
     data: list[DatasetRow]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
+
+
+class StoredFile(BaseModel):
+    """A file that a dictionary can be made from."""
+
+    id: Sha256
+    bytes: int
+
+
+class DictionaryPage(BaseModel):
+    """The newest version of each dictionary, by name."""
+
+    data: list[DictionaryCard]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
+
+
+class FeaturePage(BaseModel):
+    """Features of a dictionary by index."""
+
+    data: list[DictionaryFeature]
     next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")

@@ -24,6 +24,7 @@ from accentor.state import (
 )
 from accentor.storage import ObjectStore, open_store
 from accentor.storage.datasets import DatasetStore
+from accentor.storage.dictionaries import DictionaryStore
 from accentor.storage.images import StoredImages
 from accentor_api.archive import Archive
 from accentor_api.backlog import Backlog
@@ -39,6 +40,9 @@ READERS = 8
 
 DECODERS = 2
 """Uploaded images that are decoded at once: each takes memory for all its pixels."""
+
+EXAMINERS = 1
+"""Dictionaries that are looked through at once: each takes memory for all its numbers."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,9 +60,11 @@ class Services:
         self.datasets = DatasetStore(objects)
         self.images = StoredImages(objects, self.datasets)
         self.indexer = Indexer(self.datasets, settings, closing)
+        self.dictionaries = DictionaryStore(objects)
         self.looks = Looks(1.0 / (2.0 * settings.events_per_s))
         self.links = Links(objects, settings.signing_secret, settings.link_seconds)
         self.decoders = anyio.CapacityLimiter(DECODERS)
+        self.examiners = anyio.CapacityLimiter(EXAMINERS)
         self._redis = connect(settings)
         self.jobs = JobStore(self._redis)
         self.access = AccessStore(self._redis)

@@ -37,7 +37,7 @@ def batch_of_one(spec: JobSpec, *, force: bool = False) -> BatchSpec:
 def submit(services: Services, spec: BatchSpec, *, announced: bool = True) -> BatchStatus:
     """Check a batch, store it, create it and hand out its first shards; ``announced``: webhooks are told of it."""
     card = services.jobs.model(spec.model)
-    jobs = check(services, spec, card)
+    spec, jobs = check(services, spec, card)
     batch_id = new_id()
     services.archive.keep(batch_id, _as_stored(services, batch_id, spec), card)
     create(services, batch_id, spec, card, len(jobs), announced=announced)

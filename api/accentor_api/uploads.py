@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from accentor.errors import AccentorError, InvalidRequestError, TooLargeError
 from accentor.spec import BatchHeader, BatchStatus, LineJobs, LinesBatch, ModelCard
 from accentor.storage.keys import skipped_key
+from accentor.storage.pinning import Pins
 from accentor_api.blocks import BlockWriter
 from accentor_api.bodies import JSON_LINES, loaded, located
-from accentor_api.checks import missing_images
+from accentor_api.checks import missing_images, settled_recipe
 from accentor_api.estimates import EXACT_JOBS, DryRun, count_cached, estimate
 from accentor_api.faults import MAX_LISTED, Fault, error_of, faults_of_validation
 from accentor_api.lines import Line, LineChecker, header_of, model_of
@@ -126,8 +127,8 @@ class LinesUpload:
         try:
             found = header_of(data)
             first = found or BatchHeader()
-            model = self._options.given.get("model") or first.model or model_of(data)
-            header = BatchHeader.model_validate({**dict(first), **self._options.given, "model": model})
+            named = self._options.given.get("model") or first.model or model_of(data)
+            header = BatchHeader.model_validate({**dict(first), **self._options.given, "model": named})
         except ValidationError as error:
             raise error_of(self._faults_of_header(error, data)) from error
         if header.model is None:
@@ -135,10 +136,12 @@ class LinesUpload:
                 'the batch names no model: give ?model=NAME, a first line {"batch": {"model": NAME}}, or a model in '
                 "the first job"
             )
-        card = self._services.jobs.model(header.model)
-        card.check_recipe(header.recipe)
-        checker = LineChecker(card, header.model, header.recipe.steps * header.recipe.crops)
-        return _Begun(header, header.model, card, checker), found is not None
+        model = header.model
+        card = self._services.jobs.model(model)
+        pins = Pins(self._services.dictionaries, card)
+        header = header.model_copy(update={"recipe": settled_recipe(card, pins, header.recipe)})
+        checker = LineChecker(card, pins, model, header.recipe.steps * header.recipe.crops)
+        return _Begun(header, model, card, checker), found is not None
 
     def _faults_of_header(self, error: ValidationError, data: bytes) -> list[Fault]:
         """Return what is wrong with the settings of the batch: those of the address, and those of the first line."""

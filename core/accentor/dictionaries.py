@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from accentor.errors import InvalidFeatureError, TooLargeError
 from accentor.spec import LayerInfo, ModelCard
@@ -126,7 +126,7 @@ def _own(spec: DictionarySpec, file: TensorFile, where: str) -> Contents:
         said = json.loads(file.header["dictionary"])
         kind, layer, units = said["kind"], str(said["layer"]), int(said["units"])
         labels = None if said["labels"] is None else tuple(map(str, said["labels"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InvalidFeatureError(f"{where} is no whole dictionary: {error!r}") from error
     if spec.layer not in (None, layer):
         raise InvalidFeatureError(f"{where} is for layer {layer!r}, not for {spec.layer!r}")
@@ -140,7 +140,12 @@ def _own(spec: DictionarySpec, file: TensorFile, where: str) -> Contents:
         return base
     if kind != "encoder":
         raise InvalidFeatureError(f"{where}: a dictionary of kind {kind!r} is unknown")
-    encoder = replace(base, kind="encoder", activation=said.get("activation"), k=said.get("k"))
+    activation, k = said.get("activation"), said.get("k")
+    if activation not in get_args(Activation) or not (k is None or isinstance(k, int)):
+        raise InvalidFeatureError(
+            f"{where}: activation {activation!r} with k {k!r}, expected one of {', '.join(get_args(Activation))}"
+        )
+    encoder = replace(base, kind="encoder", activation=activation, k=k)
     _check_encoder(encoder, file, OWN_ENCODER, where)
     return encoder
 

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         "only this machine's own if it listens there, else any",
     )
     max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1, description="bytes of one uploaded image")
+    max_dictionary_bytes: int = Field(
+        512 * MEBIBYTE, ge=1, description="bytes of the file that a dictionary is made from; held in memory meanwhile"
+    )
     max_body_bytes: int = Field(64 * MEBIBYTE, ge=1, description="bytes of any other request body")
     max_image_pixels: int = Field(64_000_000, ge=1, description="pixels (width × height) of one image")
     max_batch_jobs: int = Field(10_000_000, ge=1, description="jobs of one batch")

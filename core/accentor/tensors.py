@@ -119,7 +119,7 @@ def _check(info: TensorInfo, given: int, size: int, where: str) -> None:
     if info.dtype not in _SAFETENSORS:
         raise InvalidFeatureError(f"{where}: {info.name} is {info.dtype}, expected {', '.join(_SAFETENSORS)}")
     expected = info.count * _SAFETENSORS[info.dtype][1]
-    if min(info.shape, default=0) < 0 or info.start + given > size or given != expected:
+    if min(info.start, *info.shape) < 0 or info.start + given > size or given != expected:
         raise InvalidFeatureError(
             f"{where}: {info.name} of shape {list(info.shape)} needs {expected} bytes, the file has "
             f"{max(0, min(given, size - info.start))}"

@@ -34,7 +34,7 @@ JOB_FAULTS = [
     ({"feature": "neuron:conv1:0@16,0"}, "unit-out-of-range", "/feature", "16 rows"),
     ({"feature": "logit:stripe"}, "invalid-feature", "/feature", "stripes"),
     ({"feature": "texture:3"}, "invalid-feature", "/feature", "channel:LAYER:UNIT"),
-    ({"feature": "direction:conv1:/etc/passwd.npy#0"}, "invalid-feature", "/feature", "by their values only"),
+    ({"feature": "direction:conv1:/etc/passwd.npy#0"}, "invalid-feature", "/feature", "names a file"),
     ({"feature": {"kind": "direction", "layer": "conv1", "vector": [1, 2]}}, "invalid-feature", "/feature", "8 units"),
     ({"feature": {"kind": "channel", "layer": "conv1"}}, "invalid-request", "/feature/unit", "required"),
     ({"feature": 7}, "invalid-request", "/feature", "given 7"),

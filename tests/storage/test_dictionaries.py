@@ -135,7 +135,30 @@ def test_both_numbers_are_named(store: DictionaryStore) -> None:
 )
 def test_what_is_no_dictionary_is_refused(store: DictionaryStore, data: bytes) -> None:
     assert "'d'" in refusal(store, data)
-    assert store.names() == []
+    assert store.newest() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("[", "no whole dictionary"),
+        ("[]", "no whole dictionary"),
+        ("[" * 100_000, "no whole dictionary"),
+        ({"kind": "cake"}, "kind 'cake' is unknown"),
+        ({"layer": "fc"}, "for layer 'fc', not for 'conv'"),
+        ({"units": "x"}, "no whole dictionary"),
+        ({"kind": "encoder", "activation": "tanh"}, "activation 'tanh'"),
+        ({"kind": "encoder", "activation": "topk", "k": "1"}, "k '1'"),
+        ({"kind": "encoder", "activation": "topk", "k": 9}, "k is 9, expected 1 to 6"),
+        ({"kind": "directions"}, "vectors is not there"),
+    ],
+    ids=str,
+)
+def test_a_header_of_ours_that_is_wrong(store: DictionaryStore, said: Any, message: str) -> None:
+    whole = {"kind": "encoder", "name": "d", "layer": "conv", "labels": None, "details": {}, "units": 3}
+    text = said if isinstance(said, str) else json.dumps(whole | said)
+    data = safetensors({"W_enc": ROWS}, {"accentor": "dictionary-1", "dictionary": text})
+    assert message in refusal(store, data)
 
 
 def test_objects_are_never_unpickled(store: DictionaryStore) -> None:

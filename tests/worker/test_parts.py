@@ -20,7 +20,7 @@ from tests.worker.stubs import CARD
 
 from accentor.errors import InvalidWeightsError, ModelNotReadyError, StateUnavailableError
 from accentor.settings import ModelSource, Settings
-from accentor.spec import ModelCard
+from accentor.spec import Logit, ModelCard
 from accentor.state import JobStore, NewBatch, Shard, Work, celery_producer, connect, queue_name, shard_publisher
 from accentor.state.keys import MEMORY
 from accentor.state.queues import TASK_RUN_SHARD
@@ -111,7 +111,7 @@ def test_a_model_that_cannot_be_loaded_is_said_to_be_not_ready(settings: Setting
 
 def ready(pictures: list[Image.Image]) -> Iterator[Ready]:
     for index, picture in enumerate(pictures):
-        yield Ready(Item(SHARD, index, None, ""), picture)  # type: ignore[arg-type]
+        yield Ready(Item(SHARD, index, None, ""), picture, Logit(unit=0))  # type: ignore[arg-type]
 
 
 def test_chunks_fit_the_memory() -> None:

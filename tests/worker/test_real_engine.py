@@ -4,6 +4,7 @@ import base64
 import io
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,27 @@ from PIL import Image
 from tests.worker.stubs import MODEL, Outbox, upload
 from torch import nn
 
-from accentor.engine import Model, Pair, accentuate, accentuate_pairs
-from accentor.spec import BatchSpec, Channel, Counts, Logit, Progress, Recipe, Result, canonical_json
+from accentor.engine import Dictionary, Model, Pair, accentuate, accentuate_pairs
+from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary, register_dictionary
+from accentor.spec import (
+    BatchSpec,
+    Channel,
+    Counts,
+    DictionaryCard,
+    DictionarySpec,
+    Logit,
+    Progress,
+    Recipe,
+    Result,
+    canonical_json,
+    parse_feature,
+    sha256_hex,
+)
 from accentor.state import NewBatch, dispatch
+from accentor.storage.catalog import StoredCatalog
+from accentor.storage.dictionaries import DictionaryStore
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
+from accentor.storage.pinning import Pins
 from accentor_worker.runner import run_shard
 from accentor_worker.services import Services
 
@@ -88,3 +106,77 @@ def test_a_single_job_shows_its_image_on_the_way(
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
         assert shown.size == (48, 36)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A dictionary as it is in the store and as the engine has it."""
+
+    card: DictionaryCard
+    here: Dictionary
+
+
+def make(services: Services, model: Model, here: Dictionary, folder: Path) -> Made:
+    data = here.save(folder / f"{here.name}.safetensors").read_bytes()
+    spec = DictionarySpec(name=here.name, model=MODEL, file=sha256_hex(data))
+    return Made(DictionaryStore(services.objects).create(spec, model.card, data)[0], here)
+
+
+def run_features(services: Services, outbox: Outbox, model: Model, spec: BatchSpec) -> BatchSpec:
+    """Run a batch as the API stores it, and return it so."""
+    pinned = Pins(DictionaryStore(services.objects), model.card).batch(spec)
+    jobs = pinned.expand(model.card, StoredCatalog(services.objects))
+    services.objects.put(batch_spec_key("b"), canonical_json(pinned.model_dump(mode="json")))
+    services.jobs.create_batch(NewBatch("b", MODEL, model.card.digest, "bulk", len(jobs), datetime.now(UTC)))
+    dispatch(services.jobs, services.publish, services.settings)
+    real = replace(services, models=One(model), accentuate=accentuate_pairs, make_pair=Pair)
+    for shard in outbox.ids:
+        run_shard(real, shard)
+    return pinned
+
+
+def test_a_dictionary_of_the_store_gives_what_its_features_by_value_give(
+    services: Services, outbox: Outbox, model: Model, tmp_path: Path
+) -> None:
+    vectors = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    vectors[2, 0] = torch.nan
+    made = make(services, model, DirectionDictionary(name="rows", layer="2", vectors=vectors), tmp_path)
+    image = upload(services.objects, picture())
+    spec = BatchSpec(model=MODEL, features={"dictionary": "rows", "range": "1:4"}, images=(image,), recipe=RECIPE)
+    pinned = run_features(services, outbox, model, spec)
+    assert services.jobs.status("b").counts == Counts(succeeded=2, failed=1)
+    [(index, failure)] = services.jobs.failures("b")
+    assert index == 1
+    assert (failure.code, "feature 2 of dictionary 'rows'" in failure.detail) == ("invalid-feature", True)
+    jobs = pinned.expand(model.card, StoredCatalog(services.objects))
+    for index, unit in ((0, 1), (2, 3)):
+        assert str(jobs[index].feature) == f"dictionary:{made.card.reference}#{unit}"
+        expected = accentuate(model, picture(), made.here.feature(unit), RECIPE, seed=0)
+        result = Result.model_validate_json(services.objects.get(result_key(jobs[index].key(model.card))))
+        assert (result.before, result.after) == (expected.before, expected.after)
+        assert result.spec == jobs[index]
+
+
+def test_the_code_of_a_topk_dictionary_and_an_opacity_feature(
+    services: Services, outbox: Outbox, model: Model, tmp_path: Path
+) -> None:
+    vectors = torch.randn(6, 8, generator=torch.Generator().manual_seed(2))
+    here = EncoderDictionary(name="sae", layer="2", vectors=vectors, activation="topk", k=3)
+    made = make(services, model, here, tmp_path)
+    image = upload(services.objects, picture())
+    recipe = RECIPE.model_copy(update={"opacity_feature": parse_feature("dictionary:sae#1")})
+    feature = parse_feature("encoder:2:sae#0:post")
+    spec = BatchSpec(model=MODEL, features=(feature,), images=(image,), recipe=recipe)
+    pinned = run_features(services, outbox, model, spec)
+    assert services.jobs.status("b").counts == Counts(succeeded=1)
+    register_dictionary(here, made.card.reference)
+    shown = RECIPE.model_copy(update={"opacity_feature": here.feature(1)})
+    stored = parse_feature(f"encoder:2:{made.card.reference}#0:post")
+    expected = accentuate(model, picture(), stored, shown, seed=0)
+    job = pinned.expand(model.card)[0]
+    assert job.feature == stored
+    key = job.key(model.card)
+    result = Result.model_validate_json(services.objects.get(result_key(key)))
+    assert (result.before, result.after) == (expected.before, expected.after)
+    opacity = expected.files(key)["opacity.png"]
+    assert services.objects.get(artefact_key(key, "opacity.png")) == opacity

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from accentor.images import open_image
-from accentor.spec import JobSpec, Recipe
+from accentor.spec import Feature, JobSpec, Recipe
 from accentor.state import Shard
 from accentor.storage import ObjectStore
 from accentor.storage.datasets import DatasetStore
@@ -29,10 +29,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Ready:
-    """A job with its decoded image."""
+    """A job with its decoded image, and its feature by value."""
 
     item: Item
     image: Image.Image
+    feature: Feature
 
 
 def by_recipe(items: Iterable[Item]) -> dict[Recipe, list[Item]]:

@@ -156,10 +156,12 @@ class ShardRun:
         self._watch.pause(seconds)
 
     def _decoded(self, items: Sequence[Item]) -> Iterator[Ready]:
+        dictionaries = self._services.dictionaries
         for item in items:
             self._watch.check()
             try:
-                yield Ready(item, self._images.get(item.spec.image))
+                feature = dictionaries.feature(item.spec.feature, self._planner.model.card)
+                yield Ready(item, self._images.get(item.spec.image), feature)
             except RequestError as error:
                 self._ledger.fail(item.shard, [item.index], error)
 
@@ -197,9 +199,9 @@ class ShardRun:
             self._pace.report()
 
     def _engine_call(self, recipe: Recipe, ready: Sequence[Ready]) -> Iterator[tuple[int, Ending | AccentorError]]:
+        by_value = self._services.dictionaries.recipe(recipe, self._planner.model.card)
         pairs = [
-            self._services.make_pair(image=one.image, feature=one.item.spec.feature, seed=one.item.spec.seed)
-            for one in ready
+            self._services.make_pair(image=one.image, feature=one.feature, seed=one.item.spec.seed) for one in ready
         ]
 
         def on_step(report: Any) -> None:
@@ -211,7 +213,7 @@ class ShardRun:
                 self._watch.report(items, self._progress(report))
 
         return self._services.accentuate(
-            self._planner.model, pairs, recipe, micro_batch=self._services.settings.micro_batch, on_step=on_step
+            self._planner.model, pairs, by_value, micro_batch=self._services.settings.micro_batch, on_step=on_step
         )
 
     def _progress(self, report: Any) -> list[Progress]:

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from accentor.errors import AccentorError
@@ -12,6 +13,7 @@ from accentor.spec import Jobs, JobSpec, LineJobs, ModelCard, Result
 from accentor.state import JobStore, Publish
 from accentor.storage import ObjectStore
 from accentor.storage.batches import jobs_of, read_batch
+from accentor_worker.dictionaries import Dictionaries
 
 BATCHES_KEPT = 8
 """Specifications kept from one shard to the next: a large one takes seconds to read."""
@@ -96,3 +98,8 @@ class Services:
     owner: str
     stop: threading.Event = field(default_factory=threading.Event)
     batches: Batches = field(default_factory=Batches)
+
+    @cached_property
+    def dictionaries(self) -> Dictionaries:
+        """The dictionaries that jobs name."""
+        return Dictionaries(self.objects)

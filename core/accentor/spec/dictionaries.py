@@ -126,9 +126,7 @@ class DictionaryCard(BaseModel):
                 f"dictionary {self.name!r} has features 0 to {self.features - 1}; {unit} was asked for"
             )
         if unit in self.dead_features:
-            raise InvalidFeatureError(
-                f"feature {unit} of dictionary {self.name!r} cannot be used: it is all zero or not finite"
-            )
+            raise dead_feature(self.name, unit)
 
     def check_model(self, card: ModelCard) -> None:
         """Check that this is a dictionary for the model, as wide as the layer.
@@ -160,3 +158,8 @@ class DictionaryFeature(BaseModel):
     duplicate_of: int | None = None
     norm: float | None = Field(None, description="length of its vector")
     statistics: dict[str, float | None] = {}
+
+
+def dead_feature(name: str, unit: int) -> InvalidFeatureError:
+    """Return the error that a feature without a direction is refused with."""
+    return InvalidFeatureError(f"feature {unit} of dictionary {name!r} cannot be used: it is all zero or not finite")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accentor.errors import InvalidFeatureError, UnitOutOfRangeError, UnknownLayerError
-from accentor.spec.features import Blur, Entry, Feature, Logit, OneAtom, Product, Sum, Term
+from accentor.spec.features import Blur, Entry, Feature, Logit, OneAtom, replace_atoms
 from accentor.spec.fitting import check_fits
 from accentor.spec.identity import Sha256
 from accentor.spec.recipe import Recipe
@@ -172,15 +172,7 @@ class ModelCard(BaseModel):
         UnknownLayerError, UnitOutOfRangeError, InvalidFeatureError
             With what was given and what there is.
         """
-        if isinstance(feature, Sum):
-            terms = ((term.weight, self._resolve_monomial(term.feature)) for term in feature.terms)
-            return Sum(terms=tuple(Term(weight=weight, feature=resolved) for weight, resolved in terms))
-        return self._resolve_monomial(feature)
-
-    def _resolve_monomial(self, feature: OneAtom | Product) -> OneAtom | Product:
-        if isinstance(feature, Product):
-            return Product(factors=tuple(self._resolve_atom(factor) for factor in feature.factors))
-        return self._resolve_atom(feature)
+        return replace_atoms(feature, self._resolve_atom)
 
     def _resolve_atom(self, atom: OneAtom) -> OneAtom:
         match atom:

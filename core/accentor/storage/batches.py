@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
-from accentor.spec import EMPTY_CATALOG, BatchSpec, Catalog, Jobs, LineJobs, LinesBatch, ModelCard, canonical_json
+from accentor.spec import BatchSpec, Catalog, Jobs, LineJobs, LinesBatch, ModelCard, canonical_json
 from accentor.storage.base import ObjectStore
+from accentor.storage.catalog import StoredCatalog
 from accentor.storage.keys import batch_spec_key, block_key
 
 PACKING = 1
@@ -38,11 +39,11 @@ def read_batch(objects: ObjectStore, batch_id: str) -> AnyBatch:
 
 
 def jobs_of(
-    objects: ObjectStore, batch_id: str, batch: AnyBatch, card: ModelCard, catalog: Catalog = EMPTY_CATALOG
+    objects: ObjectStore, batch_id: str, batch: AnyBatch, card: ModelCard, catalog: Catalog | None = None
 ) -> Jobs | LineJobs:
     """Return the jobs of what was submitted, decoded when they are asked for."""
     if isinstance(batch, BatchSpec):
-        return batch.expand(card, catalog)
+        return batch.expand(card, catalog or StoredCatalog(objects))
     return LineJobs(batch, lambda number: read_block(objects, batch_id, number))
 
 

@@ -18,6 +18,7 @@ from accentor.spec.dictionaries import (
     DictionaryCard,
     DictionaryFeature,
     DictionarySpec,
+    dead_feature,
 )
 from accentor.storage.base import ObjectStore
 from accentor.storage.keys import DICTIONARIES, dictionary_key, dictionary_prefix
@@ -25,6 +26,9 @@ from accentor.storage.keys import DICTIONARIES, dictionary_key, dictionary_prefi
 CARD = "card.json"
 TABLE = "table.json"
 FILE = "features"
+DELETED = "deleted"
+"""Marks a version that was deleted; its card stays, for batches that name it are still read."""
+
 CARDS_KEPT = 256
 TABLES_KEPT = 4
 JSON = "application/json"
@@ -41,6 +45,11 @@ class Table(BaseModel):
     not_finite: frozenset[int] = frozenset()
     duplicates: dict[int, int] = {}
     statistics: dict[str, tuple[float | None, ...]] = {}
+
+    def check_usable(self, card: DictionaryCard, unit: int) -> None:
+        """Raise `InvalidFeatureError` for a feature that is all zero or not finite."""
+        if unit in self.zero or unit in self.not_finite:
+            raise dead_feature(card.name, unit)
 
     def feature(self, card: DictionaryCard, index: int) -> DictionaryFeature:
         """Return what is told of one feature."""
@@ -83,8 +92,10 @@ class DictionaryStore:
         if card.suffix is not None:
             self._put(card, FILE + card.suffix, data, "application/octet-stream")
         self._put(card, TABLE, table.model_dump_json().encode(), JSON)
-        self._put(card, CARD, card.model_dump_json().encode(), JSON)
-        return card, True
+        if not self._objects.exists(_key(card, CARD)):
+            self._put(card, CARD, card.model_dump_json().encode(), JSON)
+        self._objects.delete(_key(card, DELETED))
+        return self.card(card.reference), True
 
     def card(self, reference: str) -> DictionaryCard:
         """Return the card of ``NAME@VERSION``, or of the newest version of ``NAME``.
@@ -92,14 +103,14 @@ class DictionaryStore:
         Raises
         ------
         UnknownDictionaryError
-            If there is none.
+            If there is none, or it was deleted.
         """
-        name, _, version = reference.partition("@")
         if not re.fullmatch(REFERENCE_FORM, reference):
             raise _unknown(reference)
-        if version:
+        name, _, version = reference.partition("@")
+        if version in self.versions(name):
             return self._cards(name, version)
-        cards = self.history(name)
+        cards = [] if version else self.history(name)
         if not cards:
             raise _unknown(reference)
         return cards[0]
@@ -107,18 +118,20 @@ class DictionaryStore:
     def history(self, name: str) -> list[DictionaryCard]:
         """Return the cards of all versions, the newest first."""
         cards = [self._cards(name, version) for version in self.versions(name)]
-        return sorted(cards, key=lambda card: (card.created_at, card.version), reverse=True)
+        return sorted(cards, key=_age, reverse=True)
 
     def versions(self, name: str) -> list[str]:
-        """Return the versions of a dictionary that are whole, in no order."""
-        prefix = dictionary_prefix(name)
-        keys = (key.removeprefix(prefix).split("/") for key in self._objects.keys(prefix))
-        return [parts[0] for parts in keys if parts[1:] == [CARD]]
+        """Return the versions of a dictionary that are there, in no order."""
+        return [version for _, version in self._there(dictionary_prefix(name))]
 
-    def names(self) -> list[str]:
-        """Return the names of all dictionaries, in order."""
-        keys = (key.removeprefix(DICTIONARIES).split("/") for key in self._objects.keys(DICTIONARIES))
-        return sorted({parts[0] for parts in keys if len(parts) == 3 and parts[2] == CARD})
+    def newest(self) -> list[DictionaryCard]:
+        """Return the card of the newest version of each dictionary, by name."""
+        cards: dict[str, DictionaryCard] = {}
+        for name, version in self._there(DICTIONARIES):
+            card = self._cards(name, version)
+            if name not in cards or _age(card) > _age(cards[name]):
+                cards[name] = card
+        return [cards[name] for name in sorted(cards)]
 
     def table(self, card: DictionaryCard) -> Table:
         """Return what is known of each feature."""
@@ -129,21 +142,24 @@ class DictionaryStore:
 
         Raises
         ------
+        UnknownDictionaryError
+            If it was deleted.
         DigestMismatchError
             If they are not those any more.
         """
-        data = self._objects.get(dictionary_key(card.name, card.version, f"{FILE}{card.suffix}"))
+        try:
+            data = self._objects.get(_key(card, f"{FILE}{card.suffix}"))
+        except NotFoundError as error:
+            raise UnknownDictionaryError(f"the dictionary {card.reference} was deleted") from error
         if (found := sha256_hex(data)) != card.file:
             raise DigestMismatchError(f"the file of {card.reference} has the sha256 {found}, expected {card.file}")
         return data
 
     def delete(self, card: DictionaryCard) -> None:
-        """Remove a version; its card goes first, so that nobody finds half of it."""
-        self._objects.delete(dictionary_key(card.name, card.version, CARD))
-        for key in list(self._objects.keys(dictionary_prefix(card.name, card.version))):
-            self._objects.delete(key)
-        self._cards.cache_clear()
-        self._tables.cache_clear()
+        """Remove a version; its card stays for the batches that were submitted with it, and nothing else."""
+        self._put(card, DELETED, b"", JSON)
+        for part in (f"{FILE}{card.suffix}", TABLE):
+            self._objects.delete(_key(card, part))
 
     def features(self, dictionary: str, model: ModelCard) -> Sequence[Feature]:
         """Return the features of a dictionary as jobs name them, by index.
@@ -153,12 +169,21 @@ class DictionaryStore:
         UnknownDictionaryError, UnknownLayerError, InvalidFeatureError
             If there is none of this name, or it is not for this model.
         """
-        card = self.card(dictionary)
+        name, _, version = dictionary.partition("@")
+        card = self._cards(name, version) if version else self.card(name)
         card.check_model(model)
         return Entries(card)
 
     def _put(self, card: DictionaryCard, part: str, data: bytes, content_type: str) -> None:
-        self._objects.put(dictionary_key(card.name, card.version, part), data, content_type=content_type)
+        self._objects.put(_key(card, part), data, content_type=content_type)
+
+    def _there(self, prefix: str) -> list[tuple[str, str]]:
+        """Return name and version of all that is whole and was not deleted."""
+        parts: dict[tuple[str, str], set[str]] = {}
+        for key in self._objects.keys(prefix):
+            name, version, part = key.removeprefix(DICTIONARIES).split("/")
+            parts.setdefault((name, version), set()).add(part)
+        return [place for place, found in parts.items() if CARD in found and DELETED not in found]
 
     def _read_card(self, name: str, version: str) -> DictionaryCard:
         try:
@@ -242,6 +267,14 @@ def _card_of(spec: DictionarySpec, model: ModelCard, contents: Contents, table: 
             "created_at": datetime.now(UTC),
         }
     )
+
+
+def _key(card: DictionaryCard, part: str) -> str:
+    return dictionary_key(card.name, card.version, part)
+
+
+def _age(card: DictionaryCard) -> tuple[datetime, str]:
+    return card.created_at, card.version
 
 
 def _unknown(reference: str) -> UnknownDictionaryError:

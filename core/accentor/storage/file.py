@@ -1,5 +1,6 @@
 """A folder as object store."""
 
+import errno
 import os
 import tempfile
 import time
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from accentor.errors import NotFoundError, StorageUnavailableError
+from accentor.errors import InvalidRequestError, NotFoundError, StorageUnavailableError
 from accentor.storage.base import DEFAULT_CONTENT_TYPE, ObjectStore, check_key
 
 TEMPORARY = ".writing"
@@ -118,6 +119,8 @@ class FileStore(ObjectStore):
         try:
             yield
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise InvalidRequestError(f"{key!r} has too long a part for the name of a file") from error
             raise StorageUnavailableError(f"the folder {self._root} fails at {key}: {error.strerror}") from error
 
 

@@ -11,8 +11,9 @@ from accentor.engine.dictionaries.files import Options, read_npy, read_safetenso
 from accentor.engine.dictionaries.overcomplete import SUFFIXES, read_overcomplete
 from accentor.engine.dictionaries.saelens import CONFIG, SCALER, WEIGHTS, is_saelens, read_saelens
 from accentor.errors import InvalidFeatureError, UnknownDictionaryError
+from accentor.spec.dictionaries import VERSION_DIGITS
 
-NAME = re.compile(r"[^\s:#@/\\]+")
+NAME = re.compile(rf"[^\s:#@/\\]+(?:@[0-9a-f]{{{VERSION_DIGITS}}})?")
 KEPT_FILES = 2
 """Dictionaries read from files that are kept, so that ``dictionary:FILE#0``, ``#1`` … read the file once."""
 FORMATS = f".safetensors, .npy, a SAELens folder ({CONFIG}, {WEIGHTS}), or an overcomplete state dict (.pt)"

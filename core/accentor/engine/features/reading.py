@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from accentor.errors import InvalidFeatureError
-from accentor.spec import Encoder, Entry, Feature, ModelCard, Product, Spatial, Sum, Term
-from accentor.spec.features import OneAtom, Vectored
+from accentor.spec import Encoder, Entry, Feature, ModelCard, Product, Spatial, Sum
+from accentor.spec.features import OneAtom, Vectored, replace_atoms
 
 SAFETENSORS = ".safetensors"
 ROW = re.compile(r"#\d+$")
@@ -40,16 +40,7 @@ def inline(feature: Feature, card: ModelCard | None = None) -> Feature:
     """
     if not feature.references:
         return feature
-    if isinstance(feature, Sum):
-        terms = ((term.weight, _inline_monomial(term.feature, card)) for term in feature.terms)
-        return Sum(terms=tuple(Term(weight=weight, feature=read) for weight, read in terms))
-    return _inline_monomial(feature, card)
-
-
-def _inline_monomial(feature: OneAtom | Product, card: ModelCard | None) -> OneAtom | Product:
-    if isinstance(feature, Product):
-        return Product(factors=tuple(_inline_atom(factor, card) for factor in feature.factors))
-    return _inline_atom(feature, card)
+    return replace_atoms(feature, lambda atom: _inline_atom(atom, card))
 
 
 def _inline_atom(atom: OneAtom, card: ModelCard | None) -> OneAtom:

@@ -55,6 +55,7 @@ from accentor.spec.features.union import (
     Monomial,
     OneAtom,
     parse_feature,
+    replace_atoms,
 )
 
 __all__ = [
@@ -94,4 +95,5 @@ __all__ = [
     "Vectored",
     "Window",
     "parse_feature",
+    "replace_atoms",
 ]

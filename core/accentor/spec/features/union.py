@@ -1,7 +1,7 @@
 """The union of all kinds, and features as text."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
@@ -94,6 +94,20 @@ def _first_message(error: ValueError) -> str:
         return str(error)
     first = errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else str(first["msg"])
+
+
+def replace_atoms(feature: AnyFeature, change: Callable[[OneAtom], OneAtom]) -> AnyFeature:
+    """Return the feature with each of its atoms changed."""
+    if isinstance(feature, Sum):
+        terms = ((term.weight, _replaced(term.feature, change)) for term in feature.terms)
+        return Sum(terms=tuple(Term(weight=weight, feature=changed) for weight, changed in terms))
+    return _replaced(feature, change)
+
+
+def _replaced(feature: OneAtom | Product, change: Callable[[OneAtom], OneAtom]) -> OneAtom | Product:
+    if isinstance(feature, Product):
+        return Product(factors=tuple(change(factor) for factor in feature.factors))
+    return change(feature)
 
 
 def _from_text(value: Any) -> Any:
