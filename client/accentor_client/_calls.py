@@ -40,17 +40,19 @@ T = TypeVar("T")
 S = TypeVar("S", JobStatus, BatchStatus)
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """What the service answers; what a newer one says beside it is passed over."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ImageRef(_Answer):
+class ImageRef(Answer):
     """An image that the service has, named by its sha256."""
 
     id: str
 
 
-class ModelSummary(_Answer):
+class ModelSummary(Answer):
     """A model that the service knows; ``ready``: a worker has it loaded."""
 
     name: str
@@ -62,7 +64,7 @@ class ModelSummary(_Answer):
     ready: bool
 
 
-class Estimate(_Answer):
+class Estimate(Answer):
     """What a batch would be; nothing is stored.
 
     Attributes
@@ -88,34 +90,34 @@ class Estimate(_Answer):
     invalid_lines: int = 0
 
 
-class ModelList(_Answer):
+class ModelList(Answer):
     """The models that are served."""
 
     data: list[ModelSummary]
 
 
-class BatchPage(_Answer):
+class BatchPage(Answer):
     """Batches, the newest first."""
 
     data: list[BatchStatus]
     next_cursor: str | None
 
 
-class JobPage(_Answer):
+class JobPage(Answer):
     """Jobs of a batch in order."""
 
     data: list[JobStatus]
     next_cursor: str | None
 
 
-class DatasetPage(_Answer):
+class DatasetPage(Answer):
     """The newest version of each dataset, by name."""
 
     data: list[DatasetCard]
     next_cursor: str | None
 
 
-class RowPage(_Answer):
+class RowPage(Answer):
     """Images of a dataset in order."""
 
     data: list[DatasetRow]

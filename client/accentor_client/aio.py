@@ -24,6 +24,7 @@ from accentor_client._sources import (
 from accentor_client._transport import AsyncTransport
 from accentor_client.aio_datasets import AsyncDatasets
 from accentor_client.aio_handles import AsyncBatch, AsyncJob
+from accentor_client.aio_webhooks import AsyncWebhooks
 from accentor_client.client import DEFAULT_TIMEOUT_S
 from accentor_client.resources import PAGE, UPLOADS, uploading
 
@@ -155,6 +156,7 @@ class AsyncClient:
         self.batches = AsyncBatches(self._transport, self.images)
         self.models = AsyncModels(self._transport)
         self.datasets = AsyncDatasets(self._transport, self.images)
+        self.webhooks = AsyncWebhooks(self._transport)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""The client: one service, its images, jobs, batches, models and datasets."""
+"""The client: one service, its images, jobs, batches, models, datasets and webhooks."""
 
 from types import TracebackType
 from typing import Self
@@ -6,6 +6,7 @@ from typing import Self
 from accentor_client._transport import Transport
 from accentor_client.datasets import Datasets
 from accentor_client.resources import Batches, Images, Jobs, Models
+from accentor_client.webhooks import Webhooks
 
 DEFAULT_TIMEOUT_S = 60.0
 
@@ -36,6 +37,7 @@ class Client:
         self.batches = Batches(self._transport, self.images)
         self.models = Models(self._transport)
         self.datasets = Datasets(self._transport, self.images)
+        self.webhooks = Webhooks(self._transport)
 
     def close(self) -> None:
         """Close the connections."""
