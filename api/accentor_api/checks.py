@@ -31,7 +31,7 @@ class Checked(NamedTuple):
 def check(services: Services, spec: BatchSpec, card: ModelCard) -> Checked:
     """Return a batch in which every feature, layer and image is there, with its jobs; else name the faults."""
     jobs = expand(services, spec, card)
-    pins = Pins(services.dictionaries, card)
+    pins = Pins(services.dictionaries, services.datasets, card)
     faults = list(islice(chain(_feature_faults(spec, card, pins), _recipe_faults(spec, card, pins)), MAX_LISTED + 1))
     if faults:
         raise error_of(faults)

@@ -138,7 +138,7 @@ class LinesUpload:
             )
         model = header.model
         card = self._services.jobs.model(model)
-        pins = Pins(self._services.dictionaries, card)
+        pins = Pins(self._services.dictionaries, self._services.datasets, card)
         header = header.model_copy(update={"recipe": settled_recipe(card, pins, header.recipe)})
         checker = LineChecker(card, pins, model, header.recipe.steps * header.recipe.crops)
         return _Begun(header, model, card, checker), found is not None

@@ -10,7 +10,19 @@ import httpx
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from accentor.errors import ServiceError
-from accentor.spec import BatchSpec, BatchStatus, JobSpec, JobState, JobStatus, LayerInfo, ModelCard, Recipe
+from accentor.spec import (
+    BatchSpec,
+    BatchStatus,
+    DictionaryCard,
+    DictionaryFeature,
+    DictionarySpec,
+    JobSpec,
+    JobState,
+    JobStatus,
+    LayerInfo,
+    ModelCard,
+    Recipe,
+)
 from accentor.spec.datasets import DatasetCard, DatasetRow, DatasetSpec, DatasetStatus, SkippedMember
 from accentor_client._requests import (
     API_ROOT,
@@ -32,6 +44,9 @@ from accentor_client._requests import (
 
 LINES_PATIENCE_S = 600.0
 """Seconds beyond the usual that the service may take to check an upload of lines."""
+
+EXAMINING_S = 300.0
+"""Seconds beyond the usual that the service may take to look through a dictionary."""
 
 ETAG_DIGITS = 32
 """The service's own links answer with so many hexadecimal digits of the object's sha256."""
@@ -124,6 +139,26 @@ class RowPage(Answer):
     next_cursor: str | None
 
 
+class StoredFile(_Answer):
+    """A file that a dictionary can be made from."""
+
+    id: str
+
+
+class DictionaryPage(_Answer):
+    """The newest version of each dictionary, by name."""
+
+    data: list[DictionaryCard]
+    next_cursor: str | None
+
+
+class FeaturePage(_Answer):
+    """Features of a dictionary by index."""
+
+    data: list[DictionaryFeature]
+    next_cursor: str | None
+
+
 @dataclass(frozen=True)
 class Look(Generic[S]):
     """What a look has brought: the status, or none if it is what it was at the look whose ``tag`` was shown."""
@@ -133,6 +168,7 @@ class Look(Generic[S]):
     retry_after: float
 
 
+_VERSIONS = TypeAdapter(list[DictionaryCard])
 _LAYERS = TypeAdapter(list[LayerInfo])
 _RECIPES = TypeAdapter(dict[str, Recipe])
 
@@ -276,6 +312,52 @@ def list_skipped(name: str) -> Call[list[SkippedMember]]:
 def delete_dataset(name: str) -> Call[None]:
     """Delete a dataset, or one version of it."""
     return Call("DELETE", f"{API_ROOT}/datasets/{segment(name)}", read_nothing)
+
+
+def has_file(sha256: str) -> Call[bool]:
+    """Ask whether the service has a file that a dictionary is to be made from."""
+    return Call("HEAD", f"{API_ROOT}/dictionaries/files/{segment(sha256)}", read_presence)
+
+
+def put_file(sha256: str, data: bytes) -> Call[StoredFile]:
+    """Send a file that a dictionary is to be made from."""
+    headers = {"Content-Type": "application/octet-stream"}
+    target = f"{API_ROOT}/dictionaries/files/{segment(sha256)}"
+    return Call("PUT", target, model_reader(StoredFile), content=data, headers=headers)
+
+
+def create_dictionary(spec: DictionarySpec) -> Call[DictionaryCard]:
+    """Make a dictionary."""
+    return replace(once(post("/dictionaries", model_reader(DictionaryCard), spec)), patience_s=EXAMINING_S)
+
+
+def get_dictionary(name: str) -> Call[DictionaryCard]:
+    """Ask for a dictionary's card."""
+    return get(f"/dictionaries/{segment(name)}", model_reader(DictionaryCard))
+
+
+def list_dictionary_versions(name: str) -> Call[list[DictionaryCard]]:
+    """List the versions of a dictionary."""
+    path = f"/dictionaries/{segment(name)}/versions"
+    return get(path, lambda response: _VERSIONS.validate_python(read_json(response)))
+
+
+def list_dictionaries(model: str | None, cursor: str | None, limit: int) -> Call[DictionaryPage]:
+    """List dictionaries by name."""
+    return get("/dictionaries", model_reader(DictionaryPage), model=model, cursor=cursor, limit=limit)
+
+
+def list_dictionary_features(
+    name: str, search: str | None, state: str | None, cursor: str | None, limit: int
+) -> Call[FeaturePage]:
+    """List the features of a dictionary."""
+    path = f"/dictionaries/{segment(name)}/features"
+    return get(path, model_reader(FeaturePage), search=search, state=state, cursor=cursor, limit=limit)
+
+
+def delete_dictionary(name: str) -> Call[None]:
+    """Delete a dictionary, or one version of it."""
+    return Call("DELETE", f"{API_ROOT}/dictionaries/{segment(name)}", read_nothing)
 
 
 def list_models() -> Call[ModelList]:

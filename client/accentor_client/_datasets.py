@@ -107,15 +107,16 @@ def made(name: str, timeout: float | None) -> Stream[DatasetStatus]:
 
 def all_datasets() -> Stream[DatasetCard]:
     """Tell the newest version of each dataset, by name."""
-    return _all(lambda cursor: _calls.list_datasets(cursor, PAGE))
+    return through_pages(lambda cursor: _calls.list_datasets(cursor, PAGE))
 
 
 def all_images(name: str) -> Stream[DatasetRow]:
     """Tell the images of a dataset in order."""
-    return _all(lambda cursor: _calls.list_dataset_images(name, cursor, PAGE))
+    return through_pages(lambda cursor: _calls.list_dataset_images(name, cursor, PAGE))
 
 
-def _all(ask: Callable[[str | None], Any]) -> Stream[Any]:
+def through_pages(ask: Callable[[str | None], Any]) -> Stream[Any]:
+    """Tell the entries of page after page."""
     cursor = None
     while True:
         page = yield ask(cursor)

@@ -23,6 +23,7 @@ from accentor_client._sources import (
 )
 from accentor_client._transport import AsyncTransport
 from accentor_client.aio_datasets import AsyncDatasets
+from accentor_client.aio_dictionaries import AsyncDictionaries
 from accentor_client.aio_handles import AsyncBatch, AsyncJob
 from accentor_client.aio_webhooks import AsyncWebhooks
 from accentor_client.client import DEFAULT_TIMEOUT_S
@@ -156,6 +157,7 @@ class AsyncClient:
         self.batches = AsyncBatches(self._transport, self.images)
         self.models = AsyncModels(self._transport)
         self.datasets = AsyncDatasets(self._transport, self.images)
+        self.dictionaries = AsyncDictionaries(self._transport)
         self.webhooks = AsyncWebhooks(self._transport)
 
     async def close(self) -> None:

@@ -1,10 +1,11 @@
-"""The client: one service, its images, jobs, batches, models, datasets and webhooks."""
+"""The client: one service, its images, jobs, batches, models, datasets, dictionaries and webhooks."""
 
 from types import TracebackType
 from typing import Self
 
 from accentor_client._transport import Transport
 from accentor_client.datasets import Datasets
+from accentor_client.dictionaries import Dictionaries
 from accentor_client.resources import Batches, Images, Jobs, Models
 from accentor_client.webhooks import Webhooks
 
@@ -37,6 +38,7 @@ class Client:
         self.batches = Batches(self._transport, self.images)
         self.models = Models(self._transport)
         self.datasets = Datasets(self._transport, self.images)
+        self.dictionaries = Dictionaries(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     def close(self) -> None:

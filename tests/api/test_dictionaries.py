@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.api.service import CARD, Service
+from tests.api.service import CARD, Service, picture
+from tests.servers import wait_until
 
-from accentor.spec import DictionaryCard, Entry, JobSpec, LineJobs, LinesBatch, sha256_hex
+from accentor.spec import BatchSpec, DatasetImages, DictionaryCard, Entry, JobSpec, LineJobs, LinesBatch, sha256_hex
 from accentor.storage.batches import jobs_of, read_batch
 
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -213,3 +214,25 @@ def test_a_deleted_dictionary_is_gone_but_its_batches_are_read(
     assert service.http.delete("/v1/dictionaries/sae").status_code == 404
     assert len(service.http.get(f"/v1/batches/{batch['id']}/jobs").json()["data"]) == 5
     assert create(service, name="sae", channels=True) == newer
+
+
+def test_a_dictionary_over_a_dataset(service: Service, card: DictionaryCard, image: str) -> None:
+    def dataset(*images: str) -> str:
+        body = {"name": "mine", "images": [{"image": one, "id": one[:8]} for one in images]}
+        assert service.http.post("/v1/datasets", json=body).status_code in {200, 201, 202}
+        wait_until(lambda: service.http.get("/v1/datasets/mine").json()["state"] == "ready", what="the dataset")
+        found = service.http.get("/v1/datasets/mine").json()["card"]
+        return f"mine@{found['version']}"
+
+    first = dataset(image)
+    batch = service.submit(features={"dictionary": "sae", "range": "0:2"}, images={"dataset": "mine"})
+    second = dataset(image, service.upload(picture(1)))
+    assert first != second
+    stored = read_batch(service.objects, batch["id"])
+    assert isinstance(stored, BatchSpec)
+    assert stored.images == DatasetImages(dataset=first)
+    jobs = jobs_of(service.objects, batch["id"], stored, CARD)
+    assert [(str(job.feature), job.image) for job in jobs] == [
+        (f"dictionary:{card.reference}#{unit}", image) for unit in range(2)
+    ]
+    assert service.submit(features={"dictionary": "sae"}, images={"dataset": second})["total"] == 10

@@ -30,6 +30,7 @@ from accentor.spec import (
 )
 from accentor.state import NewBatch, dispatch
 from accentor.storage.catalog import StoredCatalog
+from accentor.storage.datasets import DatasetStore
 from accentor.storage.dictionaries import DictionaryStore
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
 from accentor.storage.pinning import Pins
@@ -124,7 +125,7 @@ def make(services: Services, model: Model, here: Dictionary, folder: Path) -> Ma
 
 def run_features(services: Services, outbox: Outbox, model: Model, spec: BatchSpec) -> BatchSpec:
     """Run a batch as the API stores it, and return it so."""
-    pinned = Pins(DictionaryStore(services.objects), model.card).batch(spec)
+    pinned = Pins(DictionaryStore(services.objects), DatasetStore(services.objects), model.card).batch(spec)
     jobs = pinned.expand(model.card, StoredCatalog(services.objects))
     services.objects.put(batch_spec_key("b"), canonical_json(pinned.model_dump(mode="json")))
     services.jobs.create_batch(NewBatch("b", MODEL, model.card.digest, "bulk", len(jobs), datetime.now(UTC)))

@@ -10,7 +10,18 @@ from collections.abc import Callable
 import typer
 from rich.markup import escape
 
-from accentor.cli import accentuating, atlases, datasets, following, inspecting, keys, serving, submitting, webhooks
+from accentor.cli import (
+    accentuating,
+    atlases,
+    datasets,
+    dictionaries,
+    following,
+    inspecting,
+    keys,
+    serving,
+    submitting,
+    webhooks,
+)
 from accentor.cli.accentuating import EXIT_JOB_FAILED
 from accentor.cli.console import stderr
 from accentor.errors import AccentorError, JobError, RequestError
@@ -47,6 +58,7 @@ def build() -> typer.Typer:
     app.command(rich_help_panel=service)(serving.api)
     app.command(rich_help_panel=service)(serving.worker)
     app.add_typer(datasets.build(), name="dataset", rich_help_panel=service)
+    app.add_typer(dictionaries.build(), name="dictionary", rich_help_panel=service)
     app.add_typer(webhooks.build(), name="webhooks", rich_help_panel=service)
     app.add_typer(keys.build(), name="keys", rich_help_panel=service)
     return app

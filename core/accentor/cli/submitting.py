@@ -1,5 +1,6 @@
 """``accentor submit``: images and features, or lines of jobs, to a service."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ from rich.markup import escape
 from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, list_images, print_json, stderr, stdout
 from accentor.cli.recipes import SetOption, StepsOption, StrengthOption, changed_recipe
 from accentor.errors import InvalidRequestError, RequestError
-from accentor.spec import Feature, parse_feature
+from accentor.spec import Encoder, Entry, Feature, Product, Sum, parse_feature
+from accentor.spec.dictionaries import REFERENCE_FORM
+from accentor.spec.features import OneAtom, replace_atoms
 
 if TYPE_CHECKING:
     from accentor_client import Batch, Client, Estimate
@@ -124,12 +127,21 @@ def read_metadata(texts: Sequence[str]) -> dict[str, str] | None:
 
 
 def by_value(feature: Feature) -> Feature:
-    """Return the feature with its files and dictionaries read here: a service takes features by value."""
-    if feature.references:
-        from accentor.engine import inline
+    """Return the feature with its files read here; dictionaries of this name are the service's, unless a file is."""
+    return replace_atoms(feature, _atom_by_value) if feature.references else feature
 
-        return inline(feature)
-    return feature
+
+def _atom_by_value(atom: OneAtom) -> OneAtom:
+    name = atom.reference and atom.reference.rpartition("#")[0]
+    is_served = isinstance(atom, Entry | Encoder) and re.fullmatch(REFERENCE_FORM, name or "")
+    if atom.reference is None or (is_served and not Path(name or "").exists()):
+        return atom
+    from accentor.engine import inline
+
+    read = inline(atom)
+    if isinstance(read, Sum | Product):
+        raise InvalidRequestError(f"{atom} is a {read.kind}: expected a single feature")
+    return read
 
 
 def report_estimate(estimate: "Estimate") -> None:

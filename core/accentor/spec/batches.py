@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from accentor.errors import DuplicateIdError
 from accentor.spec.catalog import EMPTY_CATALOG, Catalog
+from accentor.spec.datasets import DatasetReference
 from accentor.spec.dictionaries import REFERENCE_FORM
 from accentor.spec.features import Feature, LayerName
 from accentor.spec.identity import Sha256
@@ -29,7 +30,6 @@ MAX_DEADLINE_S = 366 * 86_400
 BLOCK_JOBS = 4_096
 """Lines of a batch of JSON Lines that are stored together."""
 
-CatalogName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Deadline = Annotated[
     int,
     Field(
@@ -58,7 +58,7 @@ class DictionaryFeatures(Selection):
 class DatasetImages(_Spec):
     """The images of a dataset."""
 
-    dataset: CatalogName
+    dataset: DatasetReference
 
 
 class TopK(_Spec):

@@ -1,23 +1,25 @@
-"""From a dictionary's name to one version of it: what is stored of a job must mean the same for ever."""
+"""From the name of a dictionary or dataset to one version of it: what is stored must mean the same for ever."""
 
 import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from accentor.errors import InvalidFeatureError
-from accentor.spec import BatchSpec, DictionaryFeatures, Encoder, Entry, Feature, ModelCard, Recipe
+from accentor.spec import BatchSpec, DatasetImages, DictionaryFeatures, Encoder, Entry, Feature, ModelCard, Recipe
 from accentor.spec.dictionaries import REFERENCE_FORM, DictionaryCard
 from accentor.spec.features import OneAtom, replace_atoms
+from accentor.storage.datasets import DatasetStore
 from accentor.storage.dictionaries import DictionaryStore
 
 T = TypeVar("T")
 
 
 class Pins:
-    """Pins the dictionaries of one submission for a model: the same name means the same version throughout."""
+    """Pins what one submission for a model names: the same name means the same version throughout."""
 
-    def __init__(self, store: DictionaryStore, model: ModelCard) -> None:
+    def __init__(self, store: DictionaryStore, datasets: DatasetStore, model: ModelCard) -> None:
         self._store = store
+        self._datasets = datasets
         self._model = model
         self._cards: dict[str, DictionaryCard] = {}
 
@@ -46,6 +48,9 @@ class Pins:
             changes["features"] = batch.features.model_copy(update={"dictionary": card.reference})
         elif isinstance(batch.features, tuple):
             changes["features"] = _each(batch.features, self.feature)
+        if isinstance(batch.images, DatasetImages):
+            dataset = self._datasets.card(batch.images.dataset)
+            changes["images"] = batch.images.model_copy(update={"dataset": dataset.reference})
         if batch.jobs is not None:
             changes["jobs"] = tuple(
                 job.model_copy(

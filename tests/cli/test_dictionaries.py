@@ -1,0 +1,91 @@
+"""``accentor dictionary`` against a running service, and the fit on this machine."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from tests.api.conftest import bare, running, service
+from tests.api.service import Service, picture
+from tests.cli.test_service_commands import Run, run
+from tests.engine.dictionaries.test_overcomplete import library
+
+__all__ = ["bare", "library", "run", "running", "service"]
+
+
+def test_from_a_file_to_its_end(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.eye(8, dtype="f4")[[0, 1, 1]] * [[1], [0], [2]])
+    (tmp_path / "labels.txt").write_text("ear\neye\nnose\n")
+    arguments = ("--model", "toy", "--layer", "conv1", "--labels", tmp_path / "labels.txt")
+    status, out, err = run("dictionary", "create", "mine", tmp_path / "rows.npy", *arguments)
+    assert status == 0
+    assert "3 features (directions) of conv1 of toy, 8 units" in out
+    assert "1 all zero, 0 not finite, they cannot be used: 1" in err
+    [card] = json.loads(run("dictionary", "list", "--json")[1])
+    assert (card["name"], card["features"], card["zero"]) == ("mine", 3, 1)
+    assert "mine" in run("dictionary", "list", "--model", "toy")[1]
+    shown = run("dictionary", "show", "mine")[1]
+    assert f"dictionary:mine@{card['version']}#1  eye  zero" in shown
+    found = json.loads(run("dictionary", "show", "mine", "--search", "OSE", "--json")[1])
+    assert [one["index"] for one in found["found"]] == [2]
+    assert json.loads(run("dictionary", "delete", "mine", "--json")[1]) == {"dictionary": "mine", "deleted": True}
+    status, _, err = run("dictionary", "show", "mine")
+    assert (status, "there is no dictionary 'mine'" in err) == (2, True)
+
+
+def test_what_another_library_wrote_is_converted_here(run: Run, tmp_path: Path, library: ModuleType) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "sae.pt"
+    torch.save(library.TopKSAE(8, 5, top_k=2).eval().state_dict(), path)
+    arguments = ("--model", "toy", "--layer", "conv1", "--activation", "topk", "--k", "2", "--json")
+    card = json.loads(run("dictionary", "create", "sae", path, *arguments)[1])
+    assert (card["kind"], card["features"], card["activation"], card["k"]) == ("encoder", 5, "topk", 2)
+
+
+def test_a_feature_of_the_service_is_submitted_by_name(run: Run, service: Service, tmp_path: Path) -> None:
+    run("dictionary", "create", "mine", "--channels", "--model", "toy", "--layer", "conv1")
+    (tmp_path / "a.png").write_bytes(picture())
+    status, out, _ = run("submit", tmp_path / "a.png", "-m", "toy", "-f", "dictionary:mine#3", "--json")
+    assert status == 0
+    spec = service.http.get(f"/v1/batches/{json.loads(out)['id']}/jobs").json()["data"][0]["spec"]
+    assert spec["feature"]["unit"] == 3
+    assert spec["feature"]["dictionary"].startswith("mine@")
+    status, out, _ = run("submit", tmp_path / "a.png", "-m", "toy", "--dictionary", "mine", "--range", "0:4", "--json")
+    assert json.loads(out)["total"] == 4
+
+
+def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.ones((2, 5), "f4"))
+    for arguments, said in (
+        (("d",), "expected one of SOURCE, --channels and --object"),
+        (("d", tmp_path / "rows.npy", "--channels"), "expected one of SOURCE, --channels and --object"),
+        (("d", tmp_path / "rows.npy", "-m", "toy", "-l", "conv1"), "5 units, conv1 of toy has 8 units"),
+        (("d", tmp_path / "sae.pt", "-m", "toy", "-l", "conv1"), "sae.pt"),
+        (("d", "--object", "none.npy", "-m", "toy", "-l", "conv1"), "no object of this service's store"),
+    ):
+        status, _, err = run("dictionary", "create", *arguments)
+        assert status == 2
+        assert said in " ".join(err.split())
+
+
+@pytest.mark.usefixtures("library")
+def test_a_fit_is_written_here(run: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from accentor.engine.reference.scenes import render_scene
+
+    for seed in range(12):
+        Image.fromarray(render_scene(seed, size=64).image).save(tmp_path / f"{seed}.png")
+    out = tmp_path / "made" / "concepts.safetensors"
+    arguments = ("--layer", "block4", "--size", "4", "--positions", "400", "--out", out, "--json")
+    status, printed, err = run("dictionary", "fit", tmp_path, *arguments)
+    assert status == 0, err
+    said = json.loads(printed)
+    assert (said["features"], said["images"], said["dead"]) == (4, 12, [])
+    assert 0 < said["r2"] <= 1
+    with safe_open(out, framework="np") as file:
+        assert file.get_tensor("vectors").shape[0] == 4
+    assert run("dictionary", "fit", tmp_path, "--layer", "block3", "--out", tmp_path / "a.npy")[0] == 2
