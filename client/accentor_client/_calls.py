@@ -139,20 +139,20 @@ class RowPage(Answer):
     next_cursor: str | None
 
 
-class StoredFile(_Answer):
+class StoredFile(Answer):
     """A file that a dictionary can be made from."""
 
     id: str
 
 
-class DictionaryPage(_Answer):
+class DictionaryPage(Answer):
     """The newest version of each dictionary, by name."""
 
     data: list[DictionaryCard]
     next_cursor: str | None
 
 
-class FeaturePage(_Answer):
+class FeaturePage(Answer):
     """Features of a dictionary by index."""
 
     data: list[DictionaryFeature]
