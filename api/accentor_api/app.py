@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -11,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
 
 import accentor
+from accentor.logs import log_config
 from accentor.settings import Settings
 from accentor.state import Measures
 from accentor_api import openapi, problems, studio
@@ -18,7 +20,7 @@ from accentor_api.access import Access, check_access
 from accentor_api.backlog import Load
 from accentor_api.links import check_secret
 from accentor_api.metrics import Metrics
-from accentor_api.middleware import RequestContext, log_config
+from accentor_api.middleware import OURS, RequestContext
 from accentor_api.once import DoneOnce
 from accentor_api.routers import batches, datasets, dictionaries, health, images, jobs, models, objects, webhooks
 from accentor_api.sender import Sender
@@ -107,7 +109,7 @@ def create_server(settings: Settings) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
-            log_config=log_config(),
+            log_config=_logging(settings),
             ws="none",
         )
     )
@@ -127,3 +129,10 @@ def serve(settings: Settings) -> None:
     server.run()
     if not server.started:
         sys.exit(EXIT_NOT_STARTED)
+
+
+def _logging(settings: Settings) -> dict[str, Any]:
+    """Return the logging of the server: its own messages and ours, without a second line for every request."""
+    config = log_config(settings.log_format, settings.log_level, OURS)
+    config["loggers"]["uvicorn.access"] = {"level": "WARNING", "propagate": False}
+    return config

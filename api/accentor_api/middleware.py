@@ -5,8 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection
-from contextvars import ContextVar
-from typing import Any
+from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,15 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accentor.errors import TooLargeError
+from accentor.logs import current_request
 from accentor.settings import Settings
 from accentor_api.bodies import LINES_TYPES
 from accentor_api.metrics import Metrics
 from accentor_api.problems import REQUEST_ID, problem_of_error, problem_of_status
 
 logger = logging.getLogger("accentor_api")
-current_request: ContextVar[str] = ContextVar("accentor_request_id", default="-")
-"""The id of the request that the code at work serves, also in the threads that it is handed to."""
-
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -68,7 +65,9 @@ class RequestContext:
         try:
             await self._answer(scope, headers, receive, answer)
         finally:
-            self._metrics.count(scope, answer.status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._metrics.count(scope, answer.status, seconds)
+            _log_answer(scope, answer.status, seconds)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
         settings = self._settings
@@ -118,6 +117,15 @@ class _Answer:
         await self._send(message)
 
 
+def _log_answer(scope: Scope, status: int | None, seconds: float) -> None:
+    """Log a request that may have changed something, or that we failed at; what is only read at level DEBUG."""
+    method, path = scope["method"], scope["path"]
+    is_quiet = method in SAFE_METHODS and status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
+    fields = {"method": method, "path": path, "status": status, "seconds": round(seconds, 4)}
+    level = logging.DEBUG if is_quiet else logging.INFO
+    logger.log(level, "%s %s: %s after %.3f s", method, path, status or "no answer", seconds, extra={"fields": fields})
+
+
 def refused_sender(
     method: str, headers: Headers, host: str, origins: Collection[str] = (), names: Collection[str] = ()
 ) -> tuple[int, str] | None:
@@ -143,34 +151,6 @@ def _is_named(name: str | None, names: Collection[str]) -> bool:
     if name is None:
         return False
     return any(name == known.lower() or known[:2] == "*." and name.endswith(known[1:].lower()) for known in names)
-
-
-class RequestIdFilter(logging.Filter):
-    """Gives each log record the ``request_id`` it belongs to, ``-`` outside of requests."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Note the id; every record passes."""
-        record.request_id = current_request.get()
-        return True
-
-
-def log_config() -> dict[str, Any]:
-    """Return the logging of the server: its own messages and ours, each with the id of its request."""
-    handler = {
-        "class": "logging.StreamHandler",
-        "formatter": "line",
-        "filters": ["request"],
-        "stream": "ext://sys.stderr",
-    }
-    level = {"handlers": ["line"], "level": "INFO"}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "filters": {"request": {"()": RequestIdFilter}},
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}},
-        "handlers": {"line": handler},
-        "loggers": {**dict.fromkeys(OURS, level), "uvicorn.access": {"level": "WARNING", "propagate": False}},
-    }
 
 
 def _place(url: str) -> SplitResult:

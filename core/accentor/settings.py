@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from accentor.errors import InvalidRequestError, UnknownModelError
+from accentor.logs import LogFormat, LogLevel
 from accentor.spec.jobs import ModelName
 
 MEBIBYTE = 2**20
@@ -46,6 +47,16 @@ class Settings(BaseSettings):
     link_seconds: int = Field(86_400, ge=60, description="seconds that a link to an artefact stays valid")
     signing_secret: SecretStr | None = Field(
         None, description="signs links to `file://` artefacts; required there, the embedded mode makes its own"
+    )
+
+    log_format: LogFormat = Field(
+        "text", description="log lines of API and worker: `text`, or `json`, an object a line"
+    )
+    log_level: LogLevel = Field("INFO", description="least level that is logged; `DEBUG` logs every request")
+
+    celery_events: bool = Field(
+        default=False,
+        description="whether workers tell monitors of Celery, such as Flower, what they do, and obey them",
     )
 
     host: str = Field("127.0.0.1", description="address the API listens on")

@@ -13,12 +13,12 @@ from tests.api.service import CARD, Service, picture
 from tests.api.test_faults import faults, problem
 from tests.servers import wait_until
 
+from accentor.logs import ContextFilter
 from accentor.settings import Settings
 from accentor.spec import Failure, JobSpec, JobState, Progress, Recipe
 from accentor.state.keys import DEADLINES, UPLOADS
 from accentor_api import estimates
 from accentor_api.looks import Looks
-from accentor_api.middleware import RequestIdFilter
 
 ORIGIN = "https://atlas.example.org"
 
@@ -300,14 +300,15 @@ def test_log_lines_carry_the_id_of_their_request(
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
-    handler.addFilter(RequestIdFilter())
+    handler.addFilter(ContextFilter())
     logging.getLogger("accentor_api").addHandler(handler)
     monkeypatch.setattr(type(service.jobs), "status", broken)
     answer = service.http.get("/v1/batches/abc", headers={"X-Request-Id": "mine-7"})
+    wait_until(lambda: len(records) == 3, what="the line that ends the request")
     logging.getLogger("accentor_api").removeHandler(handler)
     assert (answer.status_code, answer.headers["x-request-id"]) == (500, "mine-7")
     assert {record.request_id for record in records} == {"mine-7"}  # type: ignore[attr-defined]
-    assert len(records) == 2
+    assert records[-1].fields["status"] == 500  # type: ignore[attr-defined]
 
 
 def test_a_long_list_is_stored_in_blocks(service: Service, images: list[str]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -194,6 +195,14 @@ def test_metrics_of_ends_and_workers(service: Service) -> None:
         'accentor_gpu_memory_bytes{kind="total",worker="here:1"}': 80,
         'accentor_gpu_memory_bytes{kind="used",worker="here:1"}': 30,
     }
+
+
+def test_the_guide_names_every_metric(service: Service) -> None:
+    text = service.http.get("/metrics").text
+    told = {(name, kind) for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)}
+    names = {name for name, _ in told if not name.endswith("_created")}
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert names == set(re.findall(r"^\| `(accentor_\w+)`", guide, re.MULTILINE))
 
 
 def test_the_landing_page_needs_nothing_from_elsewhere(service: Service) -> None:

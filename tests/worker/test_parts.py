@@ -188,26 +188,27 @@ class Clock:
 def test_steps_are_added_up_and_pauses_are_left_out(settings: Settings, redis_client: "redis.Redis[bytes]") -> None:
     clock, measures = Clock(), JobStore(redis_client).measures
     pace = Pace(measures, "toy", clock=clock)
-    for pairs in (4, 4, 2):
+    for pairs, step in (((0, 1, 2, 3), 1), ((0, 1, 2, 3), 5), ((4, 5), 2)):
         clock.now += 0.5
-        pace.step(pairs)
+        pace.reach(pairs, step)
+    assert measures.read().work == {}
     clock.now += 100
     pace.resume()
     clock.now += 0.25
-    pace.step(2)
-    assert measures.read().work == {"toy": Work(4, 1.75, 12)}, "more than FLUSH_S have passed"
+    pace.reach((6,), 3)
+    assert measures.read().work == {"toy": Work(10, 1.75, 5 * 4 + 2 * 2 + 3)}, "more than FLUSH_S have passed"
     clock.now += 0.25
-    pace.step(1)
-    assert measures.read().work["toy"].steps == 4
+    pace.reach((6,), 2)
+    assert measures.read().work["toy"].steps == 10
     pace.report()
     pace.report()
-    assert measures.read().work == {"toy": Work(5, 2.0, 13)}
+    assert measures.read().work == {"toy": Work(12, 2.0, 29)}
 
 
 def test_steps_are_kept_while_redis_is_away(settings: Settings, redis_client: "redis.Redis[bytes]") -> None:
     away = JobStore(connect(settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")})))
     pace = Pace(away.measures, "toy")
-    pace.step(3)
+    pace.reach((0, 1, 2), 1)
     pace.report()
     pace._measures = JobStore(redis_client).measures
     pace.report()

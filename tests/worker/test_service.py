@@ -1,8 +1,10 @@
 """A real worker: Celery's parent and child, Redis, a folder, and the engine with the reference model."""
 
 import io
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -184,6 +186,23 @@ def test_a_worker_that_cannot_load_its_model_says_so_and_ends(make_worker: Calla
     assert worker.process is not None
     assert worker.process.wait(END_S) == 1
     assert "this worker cannot work: none.safetensors cannot be read" in worker.log()
+
+
+def test_a_worker_can_be_watched(service: Service, make_worker: Callable[..., Worker]) -> None:
+    worker = make_worker(ACCENTOR_LOG_FORMAT="json", ACCENTOR_CELERY_EVENTS="true")
+    spec = service.submit()
+    service.check_results(spec)
+    wait_until(lambda: service.jobs.measures.read().work[MODEL].pairs == JOBS * RECIPE.steps, what="its steps")
+    measures = service.jobs.measures.read()
+    assert measures.workers == {MODEL: 1}
+    assert 0 < measures.work[MODEL].seconds < END_S
+    (answer,) = celery_producer(service.settings).control.ping(timeout=5.0)
+    assert answer == {f"accentor@{socket.gethostname()}:{worker.process.pid}": {"ok": "pong"}}  # type: ignore[union-attr]
+    assert worker.stop() == 0
+    lines = [
+        json.loads(line) for line in worker.log().splitlines() if line and line != "worker: Warm shutdown (MainProcess)"
+    ]
+    assert {"accentor_worker.models", "celery.app.trace"} <= {line["logger"] for line in lines}
 
 
 def first_picture(service: Service, spec: BatchSpec) -> str:

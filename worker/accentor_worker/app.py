@@ -6,6 +6,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from accentor.logs import JSON_TEMPLATE, TEXT_TEMPLATE
 from accentor.settings import Settings
 from accentor.state.queues import LANES, celery_options, lane_of_queue, queue_name
 
@@ -69,7 +70,8 @@ def _worker_options(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         "worker_proc_alive_timeout": CHILD_START_S,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_enable_remote_control": False,
-        "worker_send_task_events": False,
+        "worker_enable_remote_control": settings.celery_events,
+        "worker_send_task_events": settings.celery_events,
         "worker_hijack_root_logger": False,
+        "worker_log_format": JSON_TEMPLATE if settings.log_format == "json" else TEXT_TEMPLATE,
     }

@@ -1,6 +1,7 @@
 """A worker from start to end: what ``accentor worker`` and the embedded mode run."""
 
 import logging
+import logging.config
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from celery.worker import state
 
 from accentor.errors import ServiceError
 from accentor.housekeeping import tidy
+from accentor.logs import log_config
 from accentor.settings import Settings
 from accentor.state import JobStore, celery_producer, connect, shard_publisher
 from accentor.storage import open_store
@@ -29,8 +31,10 @@ EXIT_FAILED = 1
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, loglevel: str = "INFO") -> int:
+def run(settings: Settings) -> int:
     """Run a worker in this process until it is told to stop by SIGTERM or SIGINT; return its exit status."""
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    logging.captureWarnings(capture=True)
     jobs = JobStore(connect(settings))
     objects = open_store(settings)
     ticker = Ticker(jobs, shard_publisher(celery_producer(settings)), settings, lambda: tidy(jobs, objects))
@@ -40,11 +44,11 @@ def run(settings: Settings, *, loglevel: str = "INFO") -> int:
     parent.clear()
     worker = create_app(settings).Worker(
         hostname=f"accentor@{owner}",
-        loglevel=loglevel,
+        loglevel=settings.log_level,
         quiet=True,
         without_gossip=True,
         without_mingle=True,
-        without_heartbeat=True,
+        without_heartbeat=not settings.celery_events,
     )
     worker.start()
     ticker.stop()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from accentor.errors import StateUnavailableError
 from accentor.state import MeasureStore, Work
@@ -28,16 +28,21 @@ class Pace:
         self._clock = clock
         self._work = Work()
         self._last = self._reported = clock()
+        self._at: tuple[Sequence[int], int] = ((), 0)
 
     def resume(self) -> None:
         """Begin to count again after something other than steps."""
         self._last = self._clock()
+        self._at = ((), 0)
 
-    def step(self, pairs: int) -> None:
-        """Count a step that has just ended."""
+    def reach(self, pairs: Sequence[int], step: int) -> None:
+        """Count the steps of these pairs up to this one, which has just ended."""
         now = self._clock()
+        before, last = self._at
+        steps = step - last if pairs == before and step > last else step
+        self._at = (pairs, step)
         done = self._work
-        self._work = Work(done.steps + 1, done.seconds + now - self._last, done.pairs + pairs)
+        self._work = Work(done.steps + steps, done.seconds + now - self._last, done.pairs + steps * len(pairs))
         self._last = now
         if now - self._reported >= FLUSH_S:
             self.report()

@@ -18,6 +18,7 @@ from accentor.errors import (
     TimeLimitError,
     UnexpectedError,
 )
+from accentor.logs import current_shard
 from accentor.spec import Progress, Recipe
 from accentor.state import Shard, dispatch
 from accentor_worker.lease import BEATS_PER_LEASE, Lease
@@ -40,13 +41,17 @@ def run_shard(services: Services, shard_id: str) -> None:
 
     Single jobs of the interactive lane that wait for the same model are run with it.
     """
-    lease = Lease.take(services, shard_id)
-    if lease is None:
-        logger.info("shard %s has a worker or has ended", shard_id)
-        return
-    _hand_out(services)
-    _run(services, lease)
-    _hand_out(services)
+    token = current_shard.set(shard_id)
+    try:
+        lease = Lease.take(services, shard_id)
+        if lease is None:
+            logger.info("shard %s has a worker or has ended", shard_id)
+            return
+        _hand_out(services)
+        _run(services, lease)
+        _hand_out(services)
+    finally:
+        current_shard.reset(token)
 
 
 def _run(services: Services, lease: Lease) -> None:
@@ -206,7 +211,7 @@ class ShardRun:
 
         def on_step(report: Any) -> None:
             items = [ready[position].item for position in report.indices]
-            self._pace.step(len(items))
+            self._pace.reach(report.indices, report.step)
             self._watch.in_hand = items
             self._watch.check()
             if self._watch.due():
