@@ -35,7 +35,7 @@ class Recipe(BaseModel):
         1.1, ge=0.0, le=4.0, description="Exponent d of the spectrum's scale 1/|f|^d; used by `fourier` alone."
     )
     steps: int = Field(64, ge=1, le=MAX_STEPS, description="Steps of Adam.")
-    learning_rate: float = Field(0.03, gt=0.0, le=10.0, description="Adam's learning rate.")
+    learning_rate: float = Field(0.036, gt=0.0, le=10.0, description="Adam's learning rate.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="How the learning rate falls over the steps, towards 0."
     )
@@ -64,7 +64,7 @@ class Recipe(BaseModel):
         description="Longer side of the canvas in pixels, the aspect is kept; none: 16/7 of the model's input size.",
     )
     regularization: float = Field(
-        0.38, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
+        0.4, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
     )
     regularizer: Literal["l2", "l1", "cosine", "pearson", "orthogonal"] = Field(
         "l2",
@@ -164,7 +164,7 @@ class Recipe(BaseModel):
 
 PRESETS: Mapping[str, Recipe] = {
     "natural": Recipe(),
-    "fast": Recipe(steps=24, crops=4, learning_rate=0.06, decay=1.2, regularization=0.3, snapshots=4),
+    "fast": Recipe(steps=24, crops=5, learning_rate=0.07, decay=1.2, regularization=0.33, snapshots=4),
     "paper": Recipe(
         parameterization="phase",
         decay=1.0,
