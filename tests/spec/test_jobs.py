@@ -107,7 +107,7 @@ def test_key_differs_for_every_field(card):
                 "noise_range": 0.02,
                 "noise_at": "input",
                 "size": 255,
-                "regularization": 0.4,
+                "regularization": 0.45,
                 "regularizer": "l1",
                 "regularization_layer": "head",
                 "ball": 0.1,
