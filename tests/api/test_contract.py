@@ -9,7 +9,7 @@ import pytest
 import requests
 import schemathesis
 from docs.make_openapi import TARGET
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
 from schemathesis.specs.openapi import checks
@@ -21,7 +21,7 @@ from accentor.state import WebhookStore
 from accentor.state.keys import ANONYMOUS
 from accentor_api import openapi
 
-REQUESTS = 15
+REQUESTS = 10
 """Requests of random content to each call, beside those that are listed systematically."""
 
 RARE = ("Blur", "Cosine", "CosinePower", "Direction", "Encoder", "Entry", "Product", "Spatial", "Sum")
@@ -107,7 +107,12 @@ def known(running: Service) -> Iterator[Known]:
 
 @schema.parametrize()
 @settings(
-    max_examples=REQUESTS, derandomize=True, database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
+    max_examples=REQUESTS,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 def test_no_answer_is_undocumented(case: schemathesis.Case, known: Known) -> None:
     known.put_names(case)
