@@ -31,7 +31,15 @@ GRACE_S = 5
 
 EXIT_NOT_STARTED = 3
 GZIP_LEVEL = 5
-EXPOSED = ["ETag", "Idempotency-Replayed", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"]
+EXPOSED = [
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-Id",
+]
 """Headers that pages elsewhere may read."""
 
 

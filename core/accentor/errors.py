@@ -91,7 +91,10 @@ class InvalidFeatureError(RequestError):
 
 
 class UnknownLayerError(RequestError):
-    """The model has no layer of this name."""
+    """The model has no layer of this name.
+
+    The nearest names that there are, are told.
+    """
 
     code = "unknown-layer"
     status = 422
@@ -168,14 +171,14 @@ class UnreadableBodyError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """There is no such image, job, batch or object."""
+    """There is no such image, job, batch, dictionary, dataset, webhook or object."""
 
     code = "not-found"
     status = 404
 
 
 class IllegalTransitionError(RequestError):
-    """The job or batch is in a state that does not allow this."""
+    """The job, batch or webhook is in a state that does not allow this."""
 
     code = "illegal-transition"
     status = 409
@@ -196,21 +199,30 @@ class UnauthorizedError(RequestError):
 
 
 class MissingScopeError(RequestError):
-    """The API key does not allow this."""
+    """The API key does not allow this.
+
+    ``needed`` names the scope it lacks, ``scopes`` those it has.
+    """
 
     code = "missing-scope"
     status = 403
 
 
 class RateLimitError(RequestError):
-    """The API key has sent as many requests as it may for now."""
+    """The API key has sent as many requests as it may for now.
+
+    ``limit`` is that of a minute; ``Retry-After`` says when the next one is taken.
+    """
 
     code = "rate-limit"
     status = 429
 
 
 class QueueLimitError(RequestError):
-    """The API key has as many queued jobs as it may; both numbers are named."""
+    """The API key has as many queued jobs as it may; both numbers are named.
+
+    They are ``jobs``, ``queued`` and ``limit``; ``Retry-After`` says when to try again.
+    """
 
     code = "queue-limit"
     status = 429
@@ -224,28 +236,40 @@ class ReusedKeyError(RequestError):
 
 
 class UnderWayError(RequestError):
-    """The first request with this Idempotency-Key is not answered yet."""
+    """The first request with this Idempotency-Key is not answered yet.
+
+    ``Retry-After`` says when to send it again.
+    """
 
     code = "idempotency-under-way"
     status = 409
 
 
 class InvalidWebhookError(RequestError):
-    """The webhook's address is none that events are sent to."""
+    """The webhook's address is none that events are sent to.
+
+    It is no URL, not encrypted, not public, or its name cannot be looked up.
+    """
 
     code = "invalid-webhook"
     status = 422
 
 
 class InvalidSignatureError(RequestError):
-    """What was received is not signed with the webhook's secret, or is too old."""
+    """What was received is not signed with the webhook's secret, or is too old.
+
+    Told by the client library to whoever verifies a webhook.
+    """
 
     code = "invalid-signature"
     status = 401
 
 
 class WaitTimeoutError(RequestError, TimeoutError):
-    """The job or batch did not end within the time one was willing to wait; it goes on."""
+    """The job or batch did not end within the time one was willing to wait; it goes on.
+
+    Told by the client library and the command line.
+    """
 
     code = "wait-timeout"
     status = 408

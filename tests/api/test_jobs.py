@@ -93,6 +93,22 @@ def test_waiting_in_vain(service: Service, image: str) -> None:
     assert answer.headers["preference-applied"] == "wait=1"
 
 
+@pytest.mark.parametrize(
+    "preferences",
+    [["respond-async", "wait=1"], ["WAIT=1"], ['wait = "1"'], ["handling=strict;x, wait=1"]],
+)
+def test_a_preference_is_read_as_http_has_it(service: Service, image: str, preferences: list[str]) -> None:
+    headers = [("Prefer", preference) for preference in preferences]
+    answer = service.http.post("/v1/jobs", json={"model": "toy", **job_of(image)}, headers=headers)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+
+
+@pytest.mark.parametrize("preference", ["await=1", "wait=-1", "wait=1s", 'wait="1', "wait=", "wait=1234567890"])
+def test_other_preferences_are_passed_over(service: Service, image: str, preference: str) -> None:
+    answer = service.http.post("/v1/jobs", json={"model": "toy", **job_of(image)}, headers={"Prefer": preference})
+    assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
+
+
 def test_cancel_a_queued_job(service: Service, image: str) -> None:
     job = service.submit_job(**job_of(image))
     answer = service.http.post(f"/v1/jobs/{job['id']}/cancel")

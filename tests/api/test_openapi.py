@@ -1,7 +1,6 @@
 """The OpenAPI document: committed as it is, complete, and its examples are accepted."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +8,9 @@ import pytest
 from docs.make_openapi import TARGET, render
 from tests.api.service import CARD, Service
 
-from accentor.errors import AccentorError
 from accentor.spec import BatchSpec, JobSpec
+from accentor.spec.webhooks import WebhookSpec
 from accentor_api import openapi
-from accentor_api.problems import HTTP_CODES
 
 
 def test_the_document_is_up_to_date() -> None:
@@ -63,6 +61,7 @@ def test_bodies_that_are_read_by_hand_are_described(document: dict[str, Any]) ->
 
 def test_the_examples_are_valid() -> None:
     JobSpec.model_validate(openapi.JOB)
+    WebhookSpec.model_validate(openapi.WEBHOOK)
     for example in (openapi.PRODUCT, openapi.LAYER, openapi.LISTED):
         BatchSpec.model_validate(example)
 
@@ -97,14 +96,3 @@ def test_the_examples_are_accepted(service: Service, image: str) -> None:
     assert totals == [6, 256, 1, 2]
     job = service.http.post("/v1/jobs", content=with_image(openapi.JOB), headers={"Content-Type": "application/json"})
     assert job.status_code == 202
-
-
-def test_the_guide_knows_every_code() -> None:
-    guide = (TARGET.parent / "http.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", guide))
-    codes = {code for code in all_codes(AccentorError) if code != "error"} | set(HTTP_CODES.values())
-    assert codes - listed == set()
-
-
-def all_codes(base: type[AccentorError]) -> set[str]:
-    return {base.code}.union(*map(all_codes, base.__subclasses__()))

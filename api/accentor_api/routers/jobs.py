@@ -19,7 +19,7 @@ from accentor_api.views import OpenBatch, job_moment, job_status, open_batch, op
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})(?=$|[,;\s])")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\"?)(\d{1,9})\1(?=$|[,;\s])", re.IGNORECASE)
 
 
 @router.post("", status_code=202, openapi_extra=JOB_BODY | ONCE, responses=CREATED)
@@ -27,7 +27,7 @@ async def create_job(
     request: Request,
     response: Response,
     services: WithServices,
-    prefer: Annotated[str, Header(description="`wait=N`: seconds to wait for the end")] = "",
+    prefer: Annotated[tuple[str, ...], Header(description="`wait=N`: seconds to wait for the end")] = (),
     *,
     force: Annotated[bool, Query(description="compute again what was computed before")] = False,
 ) -> JobStatus:
@@ -35,8 +35,8 @@ async def create_job(
     spec = await read_model(request, JobSpec, services.settings.max_body_bytes)
     batch = await run_in_threadpool(_submit, services, spec, force=force)
     response.headers["Location"] = f"/v1/jobs/{batch.id}-0"
-    wanted = _WAIT.search(prefer)
-    seconds = min(int(wanted[1]), services.settings.max_wait_s) if wanted else 0
+    wanted = _WAIT.search(",".join(prefer))
+    seconds = min(int(wanted[2]), services.settings.max_wait_s) if wanted else 0
     moment = await wait_for_end(partial(job_moment, batch, 0), seconds)
     if wanted:
         response.headers["Preference-Applied"] = f"wait={seconds}"
