@@ -25,6 +25,7 @@ from accentor.settings import Settings
 from accentor.spec import BatchState, Counts, Failure, JobState, LayerInfo, ModelCard, Progress
 from accentor.spec.states import JOB_TRANSITIONS
 from accentor.state import JobStore, connect
+from accentor.state.keys import batch_keys
 
 Q, R, S, F, C = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED
 REASON = Failure(code="not-finite", detail="step 3 gave NaN", attempts=2)
@@ -102,6 +103,26 @@ def test_a_batch_from_start_to_end(store: JobStore, new_batch: Callable[..., str
     assert store.job_states(batch, 1, 3) == [S, F]
     assert store.failure(batch, 2) == REASON
     assert store.failure(batch, 0) is None
+
+
+def test_jobs_end_together(store: JobStore, new_batch: Callable[..., str], redis_client: "redis.Redis[bytes]") -> None:
+    batch = new_batch(total=6)
+    store.start_jobs(batch, [1, 2, 5])
+    store.report_progress(batch, {2: Progress(step=1, steps=2), 5: Progress(step=1, steps=2)})
+    assert store.finish_jobs(batch, [5, 0, 1, 5], S, cached=True) == [5, 0, 1]
+    assert store.finish_jobs(batch, [1, 3, 5], F, failure=REASON) == [3]
+    assert store.status(batch).counts == Counts(queued=1, running=1, succeeded=3, failed=1, cached=3)
+    assert store.job_states(batch, 0, 6) == [S, S, R, F, Q, S]
+    assert [store.failure(batch, index) for index in (1, 3)] == [None, REASON]
+    assert store.ends(batch, 0, 9) == [5, 0, 1, 3]
+    assert redis_client.hkeys(batch_keys(batch)[3]) == [b"2"]
+    revision = store.status(batch).revision
+    assert store.finish_jobs(batch, [0, 3], C) == []
+    with pytest.raises(NotFoundError, match="has no job 6"):
+        store.finish_jobs(batch, [2, 6], S)
+    assert store.status(batch).revision == revision
+    assert store.finish_jobs(batch, [2, 4], C) == [2, 4]
+    assert store.status(batch).state is BatchState.PARTIALLY_FAILED
 
 
 @pytest.mark.parametrize(

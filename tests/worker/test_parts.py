@@ -16,18 +16,21 @@ from kombu.utils.scheduling import cycle_by_name
 from PIL import Image
 from pydantic import SecretStr
 from tests.servers import free_port, wait_until
-from tests.worker.stubs import CARD
+from tests.worker.stubs import CARD, png, upload
 
-from accentor.errors import InvalidWeightsError, ModelNotReadyError, StateUnavailableError
+from accentor.errors import InvalidWeightsError, ModelNotReadyError, NotFoundError, StateUnavailableError
 from accentor.settings import ModelSource, Settings
 from accentor.spec import Logit, ModelCard
 from accentor.state import JobStore, NewBatch, Shard, Work, celery_producer, connect, queue_name, shard_publisher
 from accentor.state.keys import MEMORY
 from accentor.state.queues import TASK_RUN_SHARD
+from accentor.storage import open_store
+from accentor.storage.keys import image_key
+from accentor_worker import plan
 from accentor_worker.app import LANE_CYCLE, create_app
 from accentor_worker.models import MAX_LOADED, Models
 from accentor_worker.pace import Pace
-from accentor_worker.plan import CHUNK_JOBS, CHUNK_PIXELS, Item, Ready, chunks
+from accentor_worker.plan import CHUNK_JOBS, CHUNK_PIXELS, Images, Item, Ready, chunks
 from accentor_worker.presence import Presence
 from accentor_worker.tick import Ticker
 
@@ -235,3 +238,19 @@ def test_wrong_settings_are_said_in_one_line() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "ACCENTOR_LEASE_S" in done.stderr
+
+
+def test_the_last_images_are_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = open_store(settings)
+    names = [upload(objects, png(shade)) for shade in range(4)]
+    images = Images(objects, max_pixels=256)
+    monkeypatch.setattr(plan, "KEPT_PIXELS", 3 * 16 * 16)
+    seen = [images.get(name) for name in names[:3]]
+    assert [image.getpixel((0, 0))[0] for image in seen] == [0, 1, 2]
+    assert images.get(names[0]) is seen[0]
+    images.get(names[3])
+    for name in names:
+        objects.delete(image_key(name))
+    assert images.get(names[0]) is seen[0]
+    with pytest.raises(NotFoundError):
+        images.get(names[1])

@@ -1,7 +1,9 @@
 """Running shards with a stub in place of the engine: what is stored, what fails, and what is left for the next."""
 
+import shutil
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,8 +20,11 @@ from tests.worker.stubs import (
     MODEL,
     RECIPE,
     Outbox,
+    StubAccentuation,
     StubEngine,
+    StubModel,
     StubModels,
+    StubPair,
     channel,
     logits,
     png,
@@ -28,6 +33,7 @@ from tests.worker.stubs import (
 )
 
 from accentor.errors import NotFiniteError, ServiceError, StorageUnavailableError
+from accentor.settings import file_root
 from accentor.spec import (
     BatchJob,
     BatchSpec,
@@ -43,10 +49,12 @@ from accentor.spec import (
     sha256_hex,
 )
 from accentor.state import JobStore, NewBatch, Shard, connect, sweep
+from accentor.state.keys import SPEEDS
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
+from accentor_worker import ledger
 from accentor_worker.plan import Images
 from accentor_worker.runner import run_shard
-from accentor_worker.services import Services
+from accentor_worker.services import Ending, Services
 
 MANY = 50
 
@@ -311,7 +319,10 @@ def test_while_storage_is_down_nothing_fails(services: Services, outbox: Outbox,
 def test_while_redis_is_down_nobody_dies(
     services: Services, outbox: Outbox, engine: StubEngine, durable_redis: RedisServer
 ) -> None:
-    """Redis is away for longer than a lease; the shard is put back as soon as it answers, with no attempt more."""
+    """Redis is away for longer than a lease; the shard is put back as soon as it answers, with no attempt more.
+
+    An end that could not be told any more is found by its result.
+    """
     settings = services.settings.model_copy(update={"redis_url": SecretStr(durable_redis.url), "lease_s": 1.5})
     services = replace(services, settings=settings, jobs=JobStore(connect(settings)))
     submit(services, logits(services, 8))
@@ -333,7 +344,14 @@ def test_while_redis_is_down_nobody_dies(
     shard = services.jobs.shards.take("b.0-8", "test/x", alive_s=60)
     assert shard is not None
     assert shard.attempts == 0
-    assert services.jobs.status("b").counts == Counts(succeeded=3, queued=5)
+    told = services.jobs.status("b").counts.succeeded
+    assert told in {2, 3}
+    assert services.jobs.status("b").counts == Counts(succeeded=told, queued=8 - told)
+    services.jobs.shards.release(shard.id, "test/x", due_s=0)
+    engine.during = lambda unit, step: None
+    run_shard(services, shard.id)
+    assert services.jobs.status("b").counts == Counts(succeeded=8, cached=3 - told)
+    assert engine.computed == list(range(8))
 
 
 def keep_sweeping(services: Services, ended: threading.Event) -> None:
@@ -480,3 +498,51 @@ def test_two_workers_end_every_job_once(services: Services, outbox: Outbox, engi
         thread.join()
     assert sorted(engine.computed) == list(range(60))
     assert services.jobs.status("b").counts == Counts(succeeded=60)
+
+
+def test_ends_are_told_before_the_next_step(services: Services, outbox: Outbox, engine: StubEngine) -> None:
+    ended: dict[int, int] = {}
+    engine.during = lambda unit, step: ended.setdefault(unit, services.jobs.status("b").counts.succeeded)
+    submit(services, logits(services, 4))
+    engine.raises[3] = OSError("the end")
+    run_shard(services, outbox.ids[0])
+    assert ended == {0: 0, 1: 0, 2: 1, 3: 2}
+    assert services.jobs.status("b").counts == Counts(succeeded=3, failed=1)
+
+
+def test_ends_are_told_a_few_at_a_time_also_when_a_shard_is_left(
+    services: Services, outbox: Outbox, engine: StubEngine
+) -> None:
+    def during(unit: int, step: int) -> None:
+        if (unit, step) == (5, 1):
+            services.stop.set()
+
+    engine.during = during
+    submit(services, logits(services, 8))
+    run_shard(services, outbox.ids[0])
+    status = services.jobs.status("b")
+    assert status.counts == Counts(queued=3, succeeded=5)
+
+
+def test_a_job_costs_no_call_to_redis_of_its_own(
+    services: Services, outbox: Outbox, redis_client: "redis.Redis[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starts are told together, and so are ends of jobs that end together."""
+    monkeypatch.setattr(ledger, "TELL_S", 60.0)
+    calls = []
+    for jobs in (2, 64):
+        settings = services.settings.model_copy(update={"first_shard_jobs": jobs, "lease_s": 60})
+        many = replace(services, settings=settings, accentuate=at_once)
+        submit(many, logits(services, jobs), f"b{jobs}")
+        redis_client.config_resetstat()
+        run_shard(many, outbox.ids.pop())
+        calls.append(redis_client.info("commandstats")["cmdstat_evalsha"]["calls"])
+        assert services.jobs.status(f"b{jobs}").counts == Counts(succeeded=jobs)
+        redis_client.delete(SPEEDS)
+        shutil.rmtree(file_root(settings.storage_url) / "results")
+    assert calls[0] == calls[1]
+
+
+def at_once(_model: StubModel, pairs: Sequence[StubPair], *_: object, **__: object) -> Iterator[tuple[int, Ending]]:
+    """End every pair without a step."""
+    yield from ((position, StubAccentuation(pair)) for position, pair in enumerate(pairs))

@@ -1,5 +1,6 @@
 """From a shard to the work that is really to be done."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from accentor.storage.images import StoredImages
 CHUNK_JOBS = 64
 CHUNK_PIXELS = 128_000_000
 """Decoded pixels held at once, unless a single image has more."""
+
+KEPT_PIXELS = 32_000_000
+"""Decoded pixels kept from one shard to the next: in a product, the same images come again with every feature."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,22 @@ def chunks(ready: Iterable[Ready]) -> Iterator[list[Ready]]:
 
 
 class Images:
-    """Decodes images from the store, keeping the last one: jobs of one image often follow one another."""
+    """Decodes images from the store, keeping the last ones."""
 
     def __init__(self, objects: ObjectStore, max_pixels: int) -> None:
         self._stored = StoredImages(objects, DatasetStore(objects))
         self._max_pixels = max_pixels
-        self._last: tuple[str, Image.Image] | None = None
+        self._kept: OrderedDict[str, Image.Image] = OrderedDict()
+        self._pixels = 0
 
     def get(self, sha256: str) -> Image.Image:
         """Return the image; `NotFoundError`, `DigestMismatchError` or `InvalidImageError` if it cannot be had."""
-        if self._last is None or self._last[0] != sha256:
-            data = self._stored.get(sha256)
-            self._last = (sha256, open_image(data, max_pixels=self._max_pixels))
-        return self._last[1]
+        image = self._kept.get(sha256)
+        if image is None:
+            image = self._kept[sha256] = open_image(self._stored.get(sha256), max_pixels=self._max_pixels)
+            self._pixels += image.width * image.height
+            while self._pixels > KEPT_PIXELS and len(self._kept) > 1:
+                oldest = self._kept.popitem(last=False)[1]
+                self._pixels -= oldest.width * oldest.height
+        self._kept.move_to_end(sha256)
+        return image

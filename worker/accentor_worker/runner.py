@@ -24,7 +24,7 @@ from accentor.state import Shard, dispatch
 from accentor_worker.lease import BEATS_PER_LEASE, Lease
 from accentor_worker.ledger import Ledger
 from accentor_worker.pace import Pace
-from accentor_worker.plan import Images, Item, Ready, by_recipe, chunks
+from accentor_worker.plan import Item, Ready, by_recipe, chunks
 from accentor_worker.planner import Planner
 from accentor_worker.preview import data_url
 from accentor_worker.services import Ending, Services
@@ -116,7 +116,6 @@ class ShardRun:
         self._pace = Pace(services.jobs.measures, lease.shards[0].model)
         self._ledger = Ledger(services)
         self._planner = Planner(services, self._ledger, self._model_name)
-        self._images = Images(services.objects, services.settings.max_image_pixels)
         self._ended = 0
         self._work = 0
         self._elsewhere_s = 0.0
@@ -126,7 +125,16 @@ class ShardRun:
         """Run every unfinished job, the single jobs that come in meanwhile first."""
         started = time.monotonic()
         self._watch.check()
-        todo, twins = self._planner.plan(self._shards)
+        try:
+            todo, twins = self._planner.plan(self._shards)
+            self._compute(todo)
+            for twin, first in twins:
+                self._ledger.end_twin(twin, first)
+        finally:
+            self._ledger.tell()
+        self._note_speed(time.monotonic() - started - self._elsewhere_s)
+
+    def _compute(self, todo: Sequence[Item]) -> None:
         try:
             for recipe, items in by_recipe(todo).items():
                 for chunk in chunks(self._decoded(items)):
@@ -137,9 +145,6 @@ class ShardRun:
             if left.reason is Reason.LATE and not self._ended:
                 self._give_up(todo)
             raise
-        for twin, first in twins:
-            self._ledger.end_twin(twin, first)
-        self._note_speed(time.monotonic() - started - self._elsewhere_s)
 
     def _note_speed(self, seconds: float) -> None:
         if self._ended:
@@ -154,6 +159,7 @@ class ShardRun:
         self._next_interlude = now + INTERLUDE_S
         for model in {self._model_name, *self._services.settings.models}:
             if lease := Lease.take_interactive(self._services, model):
+                self._ledger.tell()
                 logger.info("%d single jobs of %s go first", len(lease.shards), model)
                 _run(self._services, lease)
         seconds = time.monotonic() - now
@@ -166,7 +172,7 @@ class ShardRun:
             self._watch.check()
             try:
                 feature = dictionaries.feature(item.spec.feature, self._planner.model.card)
-                yield Ready(item, self._images.get(item.spec.image), feature)
+                yield Ready(item, self._services.images.get(item.spec.image), feature)
             except RequestError as error:
                 self._ledger.fail(item.shard, [item.index], error)
 
@@ -191,6 +197,7 @@ class ShardRun:
                 self._watch.check()
                 self._interlude()
                 self._pace.resume()
+            self._ledger.tell()
         except (Left, ServiceError):
             raise
         except Exception as error:  # noqa: BLE001
@@ -213,6 +220,7 @@ class ShardRun:
             items = [ready[position].item for position in report.indices]
             self._pace.reach(report.indices, report.step)
             self._watch.in_hand = items
+            self._ledger.tell()
             self._watch.check()
             if self._watch.due():
                 self._watch.report(items, self._progress(report))

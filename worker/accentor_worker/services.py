@@ -14,6 +14,7 @@ from accentor.state import JobStore, Publish
 from accentor.storage import ObjectStore
 from accentor.storage.batches import jobs_of, read_batch
 from accentor_worker.dictionaries import Dictionaries
+from accentor_worker.plan import Images
 
 BATCHES_KEPT = 8
 """Specifications kept from one shard to the next: a large one takes seconds to read."""
@@ -103,3 +104,8 @@ class Services:
     def dictionaries(self) -> Dictionaries:
         """The dictionaries that jobs name."""
         return Dictionaries(self.objects)
+
+    @cached_property
+    def images(self) -> Images:
+        """The images that jobs name, the last ones decoded."""
+        return Images(self.objects, self.settings.max_image_pixels)

@@ -47,6 +47,11 @@ class Child:
             )
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def exit_status(self) -> int | None:
         """Its exit status; none while it runs."""
         return self._process.poll()

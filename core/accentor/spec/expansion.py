@@ -6,7 +6,6 @@ from typing import overload
 
 from accentor.errors import InvalidRequestError
 from accentor.spec.batches import (
-    BatchJob,
     BatchLine,
     BatchSpec,
     DatasetImages,
@@ -70,7 +69,10 @@ class Jobs(Sequence[JobSpec]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         check_index(index, len(self))
-        return self._spec_of(self._explicit[index] if self._explicit else self._decode(index))
+        if not self._explicit:
+            return self._decode(index)
+        job = self._explicit[index]
+        return self._spec_of(job.feature, job.image, job.seed, job.custom_id, job.recipe)
 
     @property
     def features(self) -> Sequence[Feature]:
@@ -96,7 +98,7 @@ class Jobs(Sequence[JobSpec]):
             return sum(_work(job.recipe or self._spec.recipe) for job in self._explicit)
         return len(self) * _work(self._spec.recipe)
 
-    def _decode(self, index: int) -> BatchJob:
+    def _decode(self, index: int) -> JobSpec:
         pair, seed = divmod(index, self._spec.seeds)
         row, column = (pair, pair) if self._is_zip else divmod(pair, len(self._images))
         feature, image = self._features[row], self._images[column]
@@ -104,16 +106,18 @@ class Jobs(Sequence[JobSpec]):
         if self._spec.custom_id is not None:
             values = {"feature": str(feature), "image": image, "seed": str(seed), "index": str(index)}
             name = fill(self._spec.custom_id, values)
-        return BatchJob.model_construct(feature=feature, image=image, seed=seed, custom_id=name, recipe=None)
+        return self._spec_of(feature, image, seed, name)
 
-    def _spec_of(self, job: BatchJob) -> JobSpec:
+    def _spec_of(
+        self, feature: Feature, image: str, seed: int, name: str | None, recipe: Recipe | None = None
+    ) -> JobSpec:
         return JobSpec.model_construct(
             model=self._spec.model,
-            feature=job.feature,
-            image=job.image,
-            seed=job.seed,
-            recipe=job.recipe or self._spec.recipe,
-            custom_id=job.custom_id,
+            feature=feature,
+            image=image,
+            seed=seed,
+            recipe=recipe or self._spec.recipe,
+            custom_id=name,
             metadata=self._spec.metadata,
         )
 
@@ -240,6 +244,11 @@ class _Channels(_Picked):
     def __init__(self, layer: LayerInfo, indices: range) -> None:
         super().__init__((), indices)
         self._layer = layer
+        self._last: tuple[int, Feature] | None = None
 
     def _feature(self, unit: int) -> Feature:
-        return Channel(layer=self._layer.name, unit=unit)
+        """Return a channel, the same object as long as the same is asked for: what is made from it is made once."""
+        last = self._last
+        if last is None or last[0] != unit:
+            last = self._last = unit, Channel(layer=self._layer.name, unit=unit)
+        return last[1]

@@ -332,18 +332,30 @@ class JobStore:
         """Turn queued jobs into running ones; return those that were turned."""
         return [int(index) for index in self._run("start_jobs", batch_keys(batch_id)[:1], batch_id, *indices)]
 
-    @guarded
     def finish_job(
         self, batch_id: str, index: int, state: JobState, *, cached: bool = False, failure: Failure | None = None
     ) -> bool:
-        """End a job, and with the last one its batch; false if the job had ended before, which changes nothing.
+        """End a job as `finish_jobs` does; false if it had ended before."""
+        return bool(self.finish_jobs(batch_id, [index], state, cached=cached, failure=failure))
+
+    @guarded
+    def finish_jobs(
+        self,
+        batch_id: str,
+        indices: Iterable[int],
+        state: JobState,
+        *,
+        cached: bool = False,
+        failure: Failure | None = None,
+    ) -> list[int]:
+        """End jobs, and with the last one their batch; return those that had not ended before: the others stay.
 
         Parameters
         ----------
         cached
-            Whether its result was there before.
+            Whether their results were there before.
         failure
-            Why it failed: given if, and only if, ``state`` is failed.
+            Why they failed: given if, and only if, ``state`` is failed.
 
         Raises
         ------
@@ -356,7 +368,8 @@ class JobStore:
             raise IllegalTransitionError(f"a {state} job cannot have cached = {cached} and failure = {failure}")
         reason = "" if failure is None else failure.model_dump_json()
         keys = batch_keys(batch_id)[:1]
-        return bool(self._run("finish_job", keys, batch_id, index, state_code(state), int(cached), reason))
+        ended = self._run("finish_jobs", keys, batch_id, state_code(state), int(cached), reason, *indices)
+        return [int(index) for index in ended]
 
     def _now(self) -> float:
         seconds, microseconds = self._client.time()

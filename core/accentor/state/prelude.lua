@@ -35,10 +35,17 @@ local function job_state(batch, index)
   return code
 end
 
-local function move(batch, index, before, after)
-  redis.call('SETRANGE', batch.states, index, after)
-  redis.call('HINCRBY', batch.record, NAMES[before], -1)
-  redis.call('HINCRBY', batch.record, NAMES[after], 1)
+-- The states of jobs start to stop - 1, one character each.
+local function job_codes(batch, start, stop)
+  local codes = string.gsub(redis.call('GETRANGE', batch.states, start, stop - 1), '%z', 'q')
+  return codes .. string.rep('q', stop - start - #codes)
+end
+
+-- So many jobs have left one state for another.
+local function count_moved(batch, before, after, count)
+  if count == 0 then return end
+  redis.call('HINCRBY', batch.record, NAMES[before], -count)
+  redis.call('HINCRBY', batch.record, NAMES[after], count)
 end
 
 -- Jobs ended so, since the beginning: succeeded, cached, canceled, or the code of a failure.
@@ -153,33 +160,26 @@ local function settle(batch)
   announce(batch, time)
 end
 
--- Running jobs among these become queued again, or canceled where their batch is being canceled.
-local function requeue(batch, indices)
-  local canceling = redis.call('HGET', batch.record, 'state') == 'canceling'
-  local moved = 0
-  for _, index in ipairs(indices) do
-    if job_state(batch, index) == 'r' then
-      move(batch, index, 'r', canceling and 'c' or 'q')
-      if canceling then count_ends(batch, 'canceled', 1) end
-      redis.call('HDEL', batch.progress, index)
-      moved = moved + 1
-    end
+-- Running jobs of a shard become queued again, or canceled where its batch is being canceled.
+local function requeue(batch, shard)
+  local after = 'q'
+  if redis.call('HGET', batch.record, 'state') == 'canceling' then after = 'c' end
+  local codes = job_codes(batch, shard.start, shard.stop)
+  local place, moved = string.find(codes, 'r', 1, true), 0
+  while place do
+    local index = shard.start + place - 1
+    redis.call('SETRANGE', batch.states, index, after)
+    redis.call('HDEL', batch.progress, index)
+    moved = moved + 1
+    place = string.find(codes, 'r', place + 1, true)
   end
+  count_moved(batch, 'r', after, moved)
+  if after == 'c' and moved > 0 then count_ends(batch, 'canceled', moved) end
   if moved > 0 then settle(batch) end
-  return moved
-end
-
-local function shard_jobs(shard)
-  local indices = {}
-  for index = tonumber(shard.start), tonumber(shard.stop) - 1 do indices[#indices + 1] = index end
-  return indices
 end
 
 local function unfinished(batch, shard)
-  local count = 0
-  for _, index in ipairs(shard_jobs(shard)) do
-    if not ENDED[job_state(batch, index)] then count = count + 1 end
-  end
+  local _, count = string.gsub(job_codes(batch, shard.start, shard.stop), '[qr]', '')
   return count
 end
 
@@ -266,7 +266,7 @@ end
 -- The shard has no worker any more: its running jobs are queued again, and it waits, or is gone if nothing is left of it.
 local function put_back(shard, due)
   local batch = batch_of(shard.batch)
-  requeue(batch, shard_jobs(shard))
+  requeue(batch, shard)
   local left = 0
   if redis.call('EXISTS', batch.record) == 1 then left = unfinished(batch, shard) end
   if left == 0 then

@@ -4,11 +4,12 @@ local batch = batch_of(ARGV[1])
 local started = {}
 for position = 2, #ARGV do
   if job_state(batch, ARGV[position]) == 'q' then
-    move(batch, ARGV[position], 'q', 'r')
+    redis.call('SETRANGE', batch.states, ARGV[position], 'r')
     started[#started + 1] = tonumber(ARGV[position])
   end
 end
 if #started > 0 then
+  count_moved(batch, 'q', 'r', #started)
   begin(batch)
   settle(batch)
 end
