@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from accentor.spec import BatchHeader, BatchLine, BatchSpec, DictionarySpec, JobSpec, Problem
 from accentor.spec.datasets import DatasetSpec
-from accentor.spec.webhooks import WebhookEvent, WebhookSpec
+from accentor.spec.webhooks import TEST, EventType, WebhookEvent, WebhookSpec
 from accentor_api.access import is_open
 from accentor_api.problems import PROBLEM_TYPE, RESPONSES
 
@@ -142,11 +142,38 @@ SCHEME = {
     "description": "An API key. GET and HEAD need its scope `read`, webhooks and everything else `submit`; "
     "`admin` stands for both. A service that listens on 127.0.0.1 alone asks for none",
 }
+EVENTS = {
+    EventType.RUNNING: "The batch's first job has begun, or its failed jobs were queued again",
+    EventType.SUCCEEDED: "The batch has ended, and all its jobs that were not canceled succeeded",
+    EventType.PARTIALLY_FAILED: "The batch has ended: some of its jobs succeeded and some failed",
+    EventType.FAILED: "The batch has ended, and no job succeeded",
+    EventType.CANCELED: "The batch was canceled",
+    TEST: "Somebody asked for it with `POST /v1/webhooks/{webhook_id}/test`",
+}
+EVENT_HEADERS = {
+    "webhook-id": "The event's id, the same for every attempt to deliver it",
+    "webhook-timestamp": "When this attempt was made, in seconds since 1970",
+    "webhook-signature": "Signatures by each secret that counts: `v1,` and base64 of HMAC-SHA256, parted by spaces",
+}
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing new"}}
 STREAMS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
     204: {"description": "It has ended, and the reader knows"},
 }
+
+
+def events() -> dict[str, Any]:
+    """Return what webhooks are sent, by the type of the event."""
+    headers = [
+        {"name": name, "in": "header", "required": True, "schema": {"type": "string"}, "description": text}
+        for name, text in EVENT_HEADERS.items()
+    ]
+    body = {"required": True, "content": {"application/json": {"schema": _ref(WebhookEvent)}}}
+    answers = {"2XX": {"description": "It was heard; any other answer, and it is sent again later"}}
+    return {
+        str(kind): {"post": {"summary": text, "parameters": headers, "requestBody": body, "responses": answers}}
+        for kind, text in EVENTS.items()
+    }
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -166,6 +193,7 @@ def document(app: FastAPI) -> dict[str, Any]:
                 response["content"] = {PROBLEM_TYPE: {"schema": _ref(Problem)}}
             if not is_open(method.upper(), path):
                 operation["security"] = [{SECURITY: []}, {}]
+    found["webhooks"] = events()
     found["components"]["schemas"] = dict(sorted(schemas.items()))
     return found
 

@@ -9,7 +9,7 @@ from docs.make_openapi import TARGET, render
 from tests.api.service import CARD, Service
 
 from accentor.spec import BatchSpec, JobSpec
-from accentor.spec.webhooks import WebhookSpec
+from accentor.spec.webhooks import EventType, WebhookSpec
 from accentor_api import openapi
 
 
@@ -57,6 +57,13 @@ def test_bodies_that_are_read_by_hand_are_described(document: dict[str, Any]) ->
     names = {parameter["name"] for parameter in document["paths"]["/v1/batches"]["post"]["parameters"]}
     assert names >= {"dry_run", "on_invalid", "model", "recipe", "lane", "seed"}
     assert "304" in document["paths"]["/v1/batches/{batch_id}"]["get"]["responses"]
+
+
+def test_what_webhooks_are_sent_is_described(document: dict[str, Any]) -> None:
+    assert set(document["webhooks"]) == {*EventType, "webhook.test"}
+    for item in document["webhooks"].values():
+        body = item["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert body == {"$ref": "#/components/schemas/WebhookEvent"}
 
 
 def test_the_examples_are_valid() -> None:

@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from tests.api.service import Service
 from tests.processes import Process
 from tests.receiver import Received, Receiver, receiving
-from tests.servers import free_port, listens, wait_until
+from tests.servers import RedisServer, free_port, listens, wait_until
 
 from accentor.errors import InvalidSignatureError, InvalidWebhookError
 from accentor.settings import Settings
@@ -243,6 +243,31 @@ def test_secrets_are_rotated_without_a_gap(open_service: Service, receiver: Rece
     assert checked(request, webhook["secret"])
     with pytest.raises(WebhookVerificationError):
         checked(request, rotated["secret"])
+
+
+def test_redis_restarted_loses_nothing(
+    settings: Settings, durable_redis: RedisServer, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = {"redis_url": SecretStr(durable_redis.url), "redis_timeout_s": 1.0}
+    service = Service(settings.model_copy(update=SOON | changed))
+    service.start()
+    service.announce()
+    try:
+        receiver.answers = [(500, {})]
+        webhook = make(service, receiver.url)
+        batch = run_batch(service)
+        receiver.wait(1)
+        durable_redis.stop(signal.SIGKILL)
+        wait_until(lambda: "webhooks have to wait" in caplog.text, what="the warning")
+        receiver.answers = [(204, {})]
+        count = len(receiver.received)
+        durable_redis.start()
+        end_leases(service.redis)
+        again = receiver.wait(count + 1, timeout_s=30)[-1]
+        assert again.id == receiver.received[0].id
+        assert checked(again, webhook["secret"])["data"]["id"] == batch
+    finally:
+        service.stop()
 
 
 def test_a_single_job_is_no_batch(open_service: Service, receiver: Receiver) -> None:

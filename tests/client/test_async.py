@@ -9,7 +9,7 @@ import pytest
 from tests.api.service import CARD, Service, artefacts, digest, picture
 
 from accentor.errors import CanceledError, NotFiniteError, NotFoundError, ServiceError, WaitTimeoutError
-from accentor.spec import PRESETS, Failure
+from accentor.spec import PRESETS, Failure, JobState
 from accentor_client import AsyncClient
 
 
@@ -131,7 +131,7 @@ def test_a_broken_stream_is_taken_up(service: Service, monkeypatch: pytest.Monke
 
         async def later() -> None:
             await asyncio.sleep(1.2)
-            await asyncio.to_thread(service.run, batch.id, 0)
+            await asyncio.to_thread(service.jobs.finish_job, batch.id, 0, JobState.SUCCEEDED)
 
         task = asyncio.create_task(later())
         seen = [status.counts.succeeded async for status in batch.events()]
