@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from accentor.errors import InvalidRequestError, RequestError, TooLargeError
+from accentor.errors import InvalidRequestError, RequestError, TooLargeError, UnknownDatasetError
 from accentor.spec import (
     BatchSpec,
     DatasetImages,
@@ -22,7 +22,7 @@ from accentor_api.services import Services
 
 
 class Checked(NamedTuple):
-    """A batch that may be stored: its dictionaries have their versions named."""
+    """A batch that may be stored: its dictionaries and its dataset have their versions named."""
 
     spec: BatchSpec
     jobs: Jobs
@@ -35,7 +35,10 @@ def check(services: Services, spec: BatchSpec, card: ModelCard) -> Checked:
     faults = list(islice(chain(_feature_faults(spec, card, pins), _recipe_faults(spec, card, pins)), MAX_LISTED + 1))
     if faults:
         raise error_of(faults)
-    spec = pins.batch(spec)
+    try:
+        spec = pins.batch(spec)
+    except UnknownDatasetError as error:
+        raise error_of([Fault.of("/images/dataset", error)]) from error
     jobs = expand(services, spec, card)
     missing = [] if isinstance(spec.images, DatasetImages) else missing_images(services, jobs.images)
     if missing:

@@ -66,6 +66,34 @@ def test_a_list_of_uploads(service: Service) -> None:
     assert status(service)["card"] == card
 
 
+def test_a_batch_over_a_dataset(service: Service) -> None:
+    for index in range(5):
+        service.objects.put(f"photos/{index}.png", picture(index))
+    first = create(service, prefix="photos/")["card"]
+    batch = service.submit(features=["logit:0", "logit:1"], images={"dataset": "d"}, seeds=2)
+    assert batch["total"] == 20
+    service.objects.put("photos/9.png", picture(9))
+    newer = create(service, prefix="photos/")["card"]
+    assert service.submit(features=["logit:0"], images={"dataset": "d"})["total"] == 6
+    assert service.submit(features=["logit:0"], images={"dataset": f"d@{first['version']}"})["total"] == 5
+    page = service.http.get(f"/v1/batches/{batch['id']}/jobs", params={"limit": 4}).json()["data"]
+    assert [job["spec"]["image"] for job in page] == [digest(picture(i)) for i in (0, 0, 1, 1)]
+    zipped = service.submit(features=[f"logit:{i % 4}" for i in range(6)], images={"dataset": "d"}, pairing="zip")
+    assert zipped["total"] == 6
+    assert service.http.delete("/v1/datasets/d").status_code == 204
+    for name in ("d", f"d@{newer['version']}", "other"):
+        answer = service.http.post(
+            "/v1/batches", json={"model": "toy", "features": ["logit:0"], "images": {"dataset": name}}
+        )
+        assert answer.status_code == 422
+        assert [(e["code"], e["pointer"]) for e in answer.json()["errors"]] == [("unknown-dataset", "/images/dataset")]
+    assert service.http.get(f"/v1/jobs/{batch['id']}-19").json()["spec"]["image"] == digest(picture(4))
+    dry = service.http.post(
+        "/v1/batches?dry_run=true", json={"model": "toy", "features": ["logit:0"], "images": {"dataset": "d"}}
+    ).json()
+    assert not dry["accepted"]
+
+
 def test_one_that_cannot_be_made(service: Service) -> None:
     failed = create(service, prefix="nothing/")
     assert failed["state"] == "failed"

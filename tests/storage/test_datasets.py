@@ -21,7 +21,7 @@ from accentor.errors import (
 from accentor.spec import sha256_hex
 from accentor.spec.datasets import DatasetMember, DatasetSpec
 from accentor.storage import ObjectStore, open_store
-from accentor.storage.datasets import DatasetStore, Ids
+from accentor.storage.datasets import DatasetStore
 from accentor.storage.images import StoredImages, read_row
 from accentor.storage.keys import image_key
 
@@ -86,7 +86,7 @@ def test_a_prefix(objects: ObjectStore) -> None:
     assert rows[0].image == sha256_hex(picture(1))
     assert (rows[0].label, rows[6].label, rows[0].width, rows[0].height) == ("cat", None, 24, 16)
     assert card.bytes == sum(row.bytes for row in rows) == sum(objects.size(f"photos/{row.id}") or 0 for row in rows)
-    assert list(Ids(store.rows("d"))) == [row.image for row in rows]
+    assert list(store.ids("d")) == [row.image for row in rows]
     assert not list(objects.keys("images/"))
     again, is_new = DatasetStore(objects).create(spec(prefix="photos/"))
     assert (again, is_new) == (card, False)

@@ -18,6 +18,7 @@ from accentor.spec import (
     BatchSpec,
     Channel,
     Counts,
+    DatasetImages,
     DictionaryCard,
     DictionarySpec,
     Logit,
@@ -28,6 +29,7 @@ from accentor.spec import (
     parse_feature,
     sha256_hex,
 )
+from accentor.spec.datasets import DatasetSpec
 from accentor.state import NewBatch, dispatch
 from accentor.storage.catalog import StoredCatalog
 from accentor.storage.datasets import DatasetStore
@@ -181,3 +183,29 @@ def test_the_code_of_a_topk_dictionary_and_an_opacity_feature(
     assert (result.before, result.after) == (expected.before, expected.after)
     opacity = expected.files(key)["opacity.png"]
     assert services.objects.get(artefact_key(key, "opacity.png")) == opacity
+
+
+def test_a_batch_over_a_dataset_that_lies_in_the_store(services: Services, outbox: Outbox, model: Model) -> None:
+    for index in range(3):
+        buffer = io.BytesIO()
+        Image.new("RGB", (40, 30), (60 * index, 90, 200)).save(buffer, "PNG")
+        services.objects.put(f"photos/{index}.png", buffer.getvalue())
+    card, _ = DatasetStore(services.objects).create(DatasetSpec(name="d", prefix="photos/"))
+    images = DatasetImages(dataset=card.reference)
+    spec = BatchSpec(model=MODEL, features=(Logit(unit=2),), images=images, recipe=RECIPE)
+    services.objects.put(batch_spec_key("b"), canonical_json(spec.model_dump(mode="json")))
+    services.jobs.create_batch(NewBatch("b", MODEL, model.card.digest, "bulk", 3, datetime.now(UTC)))
+    services.objects.put("photos/1.png", picture())
+    dispatch(services.jobs, services.publish, services.settings)
+    for shard in outbox.ids:
+        run_shard(replace(services, models=One(model), accentuate=accentuate_pairs, make_pair=Pair), shard)
+    assert services.jobs.status("b").counts == Counts(succeeded=2, failed=1)
+    failure = services.jobs.failure("b", 1)
+    assert failure is not None
+    assert failure.code == "digest-mismatch"
+    assert f"1.png has changed since the dataset {card.reference} was made" in failure.detail
+    jobs = spec.expand(model.card, StoredCatalog(services.objects))
+    expected = accentuate(model, services.objects.get("photos/2.png"), "logit:2", RECIPE)
+    key = jobs[2].key(model.card)
+    assert services.objects.get(artefact_key(key, "accentuated.png")) == expected.files(key)["accentuated.png"]
+    assert not list(services.objects.keys("images/"))

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -106,6 +107,11 @@ def build_index(
 def rows_of(block: bytes) -> list[DatasetRow]:
     """Return the rows of a packed block."""
     return [DatasetRow.model_validate_json(line) for line in gzip.decompress(block).splitlines()]
+
+
+def ids_of(block: bytes) -> list[str]:
+    """Return the sha256 of the images of a packed block."""
+    return [json.loads(line)["image"] for line in gzip.decompress(block).splitlines()]
 
 
 class _Rows:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from accentor.spec import Feature, ModelCard
 from accentor.storage.base import ObjectStore
-from accentor.storage.datasets import DatasetStore, Ids
+from accentor.storage.datasets import DatasetStore
 from accentor.storage.dictionaries import DictionaryStore
 
 
@@ -21,4 +21,4 @@ class StoredCatalog:
 
     def images(self, dataset: str) -> Sequence[str]:
         """Return the sha256 of the dataset's images in order; `UnknownDatasetError` if there is none of this name."""
-        return Ids(self._datasets.rows(dataset))
+        return self._datasets.ids(dataset)

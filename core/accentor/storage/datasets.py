@@ -7,11 +7,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import overload
+from typing import TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from accentor.datasets.indexing import BLOCK, ENTRY, PREFIX, Index, build_index, rows_of
+from accentor.datasets.indexing import BLOCK, ENTRY, PREFIX, Index, build_index, ids_of, rows_of
 from accentor.datasets.labels import read_labels
 from accentor.datasets.sources import members_of
 from accentor.errors import IllegalTransitionError, NotFoundError, RequestError, ServiceError, UnknownDatasetError
@@ -42,12 +42,15 @@ DELETED = "deleted"
 
 CARDS_KEPT = 256
 ORDERS_KEPT = 16
-BLOCKS_KEPT = 32
+BLOCKS_KEPT = 8
+ID_BLOCKS_KEPT = 256
 LISTING_S = 5.0
 """Seconds that the list of the datasets is used to find images; where that finds none it is read again."""
 
 STALE_S = 120.0
 """Seconds without a sign of life after which the making of a dataset counts as broken off."""
+
+E = TypeVar("E")
 
 JSON, GZIP = "application/json", "application/gzip"
 
@@ -62,6 +65,7 @@ class DatasetStore:
         self._cards = lru_cache(CARDS_KEPT)(self._read_card)
         self._orders = lru_cache(ORDERS_KEPT)(self._read_order)
         self._blocks = lru_cache(BLOCKS_KEPT)(self._read_block)
+        self._ids = lru_cache(ID_BLOCKS_KEPT)(self._read_ids)
 
     def create(
         self,
@@ -134,6 +138,11 @@ class DatasetStore:
         name, _, version = reference.partition("@")
         card = self._cards(name, version) if version else self.card(reference)
         return Rows(card, lambda number: self._blocks(card.name, card.version, number))
+
+    def ids(self, reference: str) -> Sequence[str]:
+        """Return the sha256 of a version's images, in order; see `rows`."""
+        rows = self.rows(reference)
+        return Ids(rows.card, lambda number: self._ids(rows.card.name, rows.card.version, number))
 
     def row_of(self, image: str) -> tuple[DatasetCard, DatasetRow] | None:
         """Return the row of an image that a dataset has in the store, and the dataset; none if there is none."""
@@ -257,11 +266,14 @@ class DatasetStore:
     def _read_block(self, name: str, version: str, number: int) -> list[DatasetRow]:
         return rows_of(self._objects.get(rows_key(name, version, number)))
 
+    def _read_ids(self, name: str, version: str, number: int) -> list[str]:
+        return ids_of(self._objects.get(rows_key(name, version, number)))
 
-class Rows(Sequence[DatasetRow]):
-    """The rows of a dataset's version; blocks are read when a row in them is asked for."""
 
-    def __init__(self, card: DatasetCard, read_block: Callable[[int], list[DatasetRow]]) -> None:
+class _Blocks(Sequence[E]):
+    """What lies in blocks, read when something in them is asked for."""
+
+    def __init__(self, card: DatasetCard, read_block: Callable[[int], list[E]]) -> None:
         self.card = card
         self._block = read_block
 
@@ -269,40 +281,26 @@ class Rows(Sequence[DatasetRow]):
         return self.card.images
 
     @overload
-    def __getitem__(self, index: int) -> DatasetRow: ...
+    def __getitem__(self, index: int) -> E: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[DatasetRow]: ...
-    def __getitem__(self, index: int | slice) -> DatasetRow | Sequence[DatasetRow]:
+    def __getitem__(self, index: slice) -> Sequence[E]: ...
+    def __getitem__(self, index: int | slice) -> E | Sequence[E]:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         number, row = divmod(range(len(self))[index], self.card.block)
         return self._block(number)[row]
 
-    def __iter__(self) -> Iterator[DatasetRow]:
+    def __iter__(self) -> Iterator[E]:
         for number in range(-(-len(self) // self.card.block)):
             yield from self._block(number)
 
 
-class Ids(Sequence[str]):
-    """The sha256 of a dataset's images, in order."""
+class Rows(_Blocks[DatasetRow]):
+    """The rows of a dataset's version."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return [row.image for row in self._rows[index]]
-        return self._rows[index].image
-
-    def __iter__(self) -> Iterator[str]:
-        return (row.image for row in self._rows)
+class Ids(_Blocks[str]):
+    """The sha256 of a dataset's images."""
 
 
 def _card_of(spec: DatasetSpec, index: Index) -> DatasetCard:
