@@ -18,6 +18,8 @@ HEARTBEAT_S = 15.0
 HEARTBEAT = b": still here\n\n"
 RECONNECT_MS = 2_000
 WAIT_LOOK_S = 0.1
+EAGER_S = 2.0
+"""Seconds at the beginning of a job's stream in which its reader, a person, is told the news at once."""
 
 logger = logging.getLogger("accentor_api")
 
@@ -35,17 +37,19 @@ class Moment(NamedTuple, Generic[S]):
 Look = Callable[[], Moment[S]]
 
 
-async def event_response(services: Services, name: str, look: Look[BaseModel], last_event_id: str | None) -> Response:
+async def event_response(
+    services: Services, name: str, look: Look[BaseModel], last_event_id: str | None, *, eager_s: float = 0.0
+) -> Response:
     """Stream every change until the end; the first event is how it stands, unless the reader knows that already.
 
-    All readers of the same ``name`` share their looks. One that comes back after the end is answered 204: the sign for
-    browsers to come back no more.
+    All readers of the same ``name`` share their looks, but in their first ``eager_s`` seconds. One that comes back
+    after the end is answered 204: the sign for browsers to come back no more.
     """
     first = await services.looks.look(name, look)
     if first.ended and first.id == last_event_id:
         return Response(status_code=204)
     return StreamingResponse(
-        _stream(services, name, look, first, last_event_id),
+        _stream(services, name, look, first, last_event_id, eager_s),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -62,10 +66,15 @@ async def wait_for_end(look: Look[S], seconds: float) -> Moment[S]:
 
 
 async def _stream(
-    services: Services, name: str, look: Look[BaseModel], moment: Moment[BaseModel], known: str | None
+    services: Services,
+    name: str,
+    look: Look[BaseModel],
+    moment: Moment[BaseModel],
+    known: str | None,
+    eager_s: float,
 ) -> AsyncIterator[bytes]:
     yield f"retry: {RECONNECT_MS}\n\n".encode()
-    told = time.monotonic()
+    began = told = time.monotonic()
     while not services.closing():
         if moment.id != known:
             known, told = moment.id, time.monotonic()
@@ -75,9 +84,10 @@ async def _stream(
             yield HEARTBEAT
         if moment.ended:
             return
-        await asyncio.sleep(1.0 / services.settings.events_per_s)
+        is_eager = time.monotonic() - began < eager_s
+        await asyncio.sleep(WAIT_LOOK_S if is_eager else 1.0 / services.settings.events_per_s)
         try:
-            moment = await services.looks.look(name, look)
+            moment = await (run_in_threadpool(look) if is_eager else services.looks.look(name, look))
         except NotFoundError:
             return
         except ServiceError as error:

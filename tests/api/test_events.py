@@ -85,10 +85,32 @@ def test_a_job_with_its_progress(service: Service) -> None:
     )
     found = read_events(service, f"/v1/jobs/{job['id']}/events")
     worker.join()
+    found = [(name, status) for name, status in found if name != "running"]
     assert [name for name, _ in found] == ["queued", "running-5", "running-9", "succeeded"]
     assert found[1][1]["progress"] == {"step": 5, "steps": 60, "value": 0.5, "preview": None}
     assert found[-1][1]["result"]["after"] == 2.0
     assert len(found[-1][1]["urls"]) == 5
+
+
+def test_the_first_news_of_a_job_are_told_at_once(settings: Any) -> None:
+    service = Service(settings.model_copy(update={"events_per_s": 0.2}))
+    service.start()
+    try:
+        service.announce()
+        job = service.submit_job(feature="logit:0", image=service.upload(picture(5)))
+        told: dict[str, float] = {}
+        worker = meanwhile(lambda: service.begin(job["batch"], 0, Progress(step=5, steps=60)))
+        with service.http.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
+            began = time.monotonic()
+            for line in answer.iter_lines():
+                if line.startswith("id: "):
+                    told[line.removeprefix("id: ")] = time.monotonic() - began
+                if "running-5" in told:
+                    break
+        worker.join()
+        assert told["queued"] < told["running-5"] < 1.5
+    finally:
+        service.stop()
 
 
 def test_silence_is_filled(service: Service, batch: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,15 @@ def test_layers_and_channels_are_searched_by_keyboard(studio):
     assert studio.locator("#unit").input_value() != "no such"
 
 
+def test_a_sample_that_is_still_coming_is_waited_for(studio):
+    settings(studio, steps=4, crops=2, size=64)
+    accentuate(studio, 5)
+    studio.route("**/samples/scene-05.png", lambda route: (studio.wait_for_timeout(700), route.continue_()))
+    studio.locator("#samples button").nth(4).click()
+    studio.locator("#run").click()
+    studio.get_by_text("logit:stripes in scene-05.png").wait_for()
+
+
 def test_a_dropped_picture_is_used(studio):
     settings(studio, steps=4, crops=2, size=64)
     studio.locator("#file").set_input_files(sample_paths()[20])

@@ -11,7 +11,7 @@ from accentor.errors import IllegalTransitionError
 from accentor.spec import JobSpec, JobState, JobStatus
 from accentor_api.bodies import read_model
 from accentor_api.conditional import not_modified, tagged
-from accentor_api.events import event_response, wait_for_end
+from accentor_api.events import EAGER_S, event_response, wait_for_end
 from accentor_api.openapi import CREATED, JOB_BODY, ONCE, UNCHANGED
 from accentor_api.services import Services, WithServices
 from accentor_api.submission import submit_one
@@ -64,7 +64,8 @@ async def follow_job(
 ) -> Response:
     """Follow the job as server-sent events, each the job as it stands, until it has ended."""
     batch, index = await run_in_threadpool(open_job, services, job_id)
-    return await event_response(services, f"job {job_id}", partial(job_moment, batch, index), last_event_id)
+    look = partial(job_moment, batch, index)
+    return await event_response(services, f"job {job_id}", look, last_event_id, eager_s=EAGER_S)
 
 
 @router.post("/{job_id}/cancel")

@@ -47,9 +47,9 @@ async function look() {
   try {
     const { data } = await read("/v1/models");
     const ready = data.filter((model) => model.ready).length;
+    await studio.refresh(data);
     find("health").dataset.kind = ready ? "good" : "waiting";
     find("health").textContent = ready ? "ready" : "no worker is ready";
-    await studio.refresh(data);
   } catch (problem) {
     find("health").dataset.kind = "bad";
     find("health").textContent = problem.status === 401 ? "needs a key" : "not answering";

@@ -6,11 +6,16 @@ const SAMPLES = "/static/samples";
 const SHOWN = 12;
 
 let current = null;
+let coming = Promise.resolve();
 let onChange = () => {};
 
-export const picture = () => current;
+export async function picture() {
+  await coming;
+  return current;
+}
 
 export function use(blob, name, id = null) {
+  coming = Promise.resolve();
   if (current) URL.revokeObjectURL(current.url);
   const chosen = { blob, name, url: URL.createObjectURL(blob), id: null };
   chosen.id = id ? Promise.resolve(id) : upload(blob);
@@ -36,11 +41,13 @@ function take(files) {
   if (file) use(file, file.name || "pasted picture");
 }
 
-async function sample(entry) {
-  try {
-    use(await (await send(`${SAMPLES}/${path(entry.file)}`, { accept: "image/*" })).blob(), entry.file);
-  } catch (problem) {
-    tell(problem);
+function sample(entry) {
+  const mine = load(entry).catch(tell);
+  coming = mine;
+
+  async function load({ file }) {
+    const blob = await (await send(`${SAMPLES}/${path(file)}`, { accept: "image/*" })).blob();
+    if (coming === mine) use(blob, file);
   }
 }
 

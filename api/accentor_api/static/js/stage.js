@@ -29,7 +29,7 @@ export function preview(url) {
   put("result-image", url, "The picture as it is now");
   show(find("split"));
   state("live");
-  find("right-tag").textContent = "developing";
+  tag();
 }
 
 export function result({ urls, result: size }, seed, description) {
@@ -56,7 +56,7 @@ async function alike(seed, { width, height }, urls) {
 
 export function view(name) {
   find("stage").dataset.view = name;
-  find("right-tag").textContent = TAGS[name];
+  tag();
   const radio = find("views").querySelector(`[value=${name}]`);
   radio.checked = true;
   find("split").setAttribute("aria-label", name === "where" ? "How much of the seed shows through" : `Seed on the left, ${TAGS[name]} on the right`);
@@ -74,7 +74,14 @@ function state(name) {
   find("stage").dataset.state = name;
 }
 
+function tag() {
+  const { view: name, state: stage } = find("stage").dataset;
+  const faded = name === "where" ? `, the seed at ${Math.round(find("split").value)} %` : "";
+  find("right-tag").textContent = stage === "live" ? "developing" : `${TAGS[name]}${faded}`;
+}
+
 function setSplit() {
+  tag();
   plate().style.setProperty("--split", `${find("split").value}%`);
   plate().style.setProperty("--share", find("split").value / 100);
 }

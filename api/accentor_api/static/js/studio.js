@@ -41,7 +41,8 @@ function onPicture(chosen) {
 }
 
 async function submit() {
-  const chosen = picture.picture();
+  busy(true);
+  const chosen = await picture.picture();
   if (!chosen) throw new Problem({ code: "no-picture", detail: "choose a picture first, or one of the samples" });
   if (!features.written()) throw new Problem({ code: "no-feature", detail: "pick a feature first, or write one" });
   rest();
