@@ -31,7 +31,7 @@ def load_pandas() -> Any:
     try:
         return importlib.import_module("pandas")
     except ImportError as error:
-        raise ImportError("to_pandas() needs pandas, which is not installed: pip install pandas") from error
+        raise ImportError("to_pandas() needs pandas, which is not installed: pip install 'accentor[pandas]'") from error
 
 
 def _row(job: JobStatus) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """The command line in process: what it prints, writes, and ends with."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,31 @@ def run(monkeypatch):
         return int(ended.value.code or 0), out, err
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("accentor sub", ["submit"]),
+        ("accentor dict", ["dictionary"]),
+        ("accentor keys rev", ["revoke"]),
+        ("accentor submit --dead", ["--deadline"]),
+        ("accentor submit --recipe f", ["fast"]),
+        ("accentor accentuate --recipe ", ["natural", "fast", "paper"]),
+    ],
+)
+def test_the_shell_completes(words, completed):
+    shell = {"_ACCENTOR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    program = "import sys; sys.argv[0] = 'accentor'; from accentor.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **shell},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == completed
 
 
 def test_help_names_every_command():

@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -59,7 +60,6 @@ def test_a_notebook_shows_the_picture(batch: Batch) -> None:
 
 
 def test_a_table_of_pandas(batch: Batch) -> None:
-    pytest.importorskip("pandas")
     table = batch.to_pandas()
     assert list(table.index) == [0, 1, 2, 3]
     assert tuple(table.columns) == COLUMNS
@@ -73,16 +73,27 @@ def test_a_table_of_pandas(batch: Batch) -> None:
     assert len(batch.to_pandas(JobState.CANCELED)) == 0
 
 
+def test_both_clients_make_the_same_table(batch: Batch, service: Service) -> None:
+    async def ask() -> Any:
+        async with AsyncClient(service.url) as client:
+            return await (await client.batches.get(batch.id)).to_pandas(JobState.SUCCEEDED, JobState.FAILED)
+
+    table = asyncio.run(ask())
+    assert table.equals(batch.to_pandas(JobState.SUCCEEDED, JobState.FAILED))
+    assert list(table.index) == [0, 2]
+    assert table["after"].sum() == 2.0
+
+
 def test_pandas_that_is_not_there_is_told(batch: Batch, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(ImportError, match=r"pip install 'accentor\[pandas\]'"):
         batch.to_pandas()
 
     async def ask() -> None:
         async with AsyncClient(service.url) as client:
             await (await client.batches.get(batch.id)).to_pandas()
 
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(ImportError, match=r"pip install 'accentor\[pandas\]'"):
         asyncio.run(ask())
 
 

@@ -10,9 +10,15 @@ from rich.console import Console
 
 from accentor.errors import InvalidImageError, InvalidRecipeError
 from accentor.images import IMAGE_SUFFIXES
-from accentor.spec import Recipe, resolve_recipe
+from accentor.spec import PRESETS, Recipe, resolve_recipe
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Return the presets that begin so."""
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
 
 Url = Annotated[str, typer.Option("--url", envvar="ACCENTOR_URL", help="Address of the service.")]
 ApiKey = Annotated[
@@ -28,7 +34,13 @@ FeatureOption = Annotated[
     list[str], typer.Option("--feature", "-f", help="Feature, such as logit:207 or -channel:layer3:12; repeatable.")
 ]
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="natural, fast, paper, or settings as JSON: '{\"steps\": 40}'.")
+    str,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="natural, fast, paper, or settings as JSON: '{\"steps\": 40}'.",
+        autocompletion=complete_preset,
+    ),
 ]
 Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images.")]
 

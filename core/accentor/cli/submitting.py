@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, list_images, print_json, stderr, stdout
+from accentor.cli.console import (
+    DEFAULT_URL,
+    ApiKey,
+    AsJson,
+    Url,
+    complete_preset,
+    list_images,
+    print_json,
+    stderr,
+    stdout,
+)
 from accentor.cli.recipes import SetOption, StepsOption, StrengthOption, changed_recipe
 from accentor.errors import InvalidRequestError, RequestError
 from accentor.spec import Encoder, Entry, Feature, Product, Sum, parse_feature
@@ -54,7 +64,13 @@ def submit(
         str | None, typer.Option("--model", "-m", help="A model that the service serves; else reference.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="natural, fast, paper, or settings as JSON; else natural.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="natural, fast, paper, or settings as JSON; else natural.",
+            autocompletion=complete_preset,
+        ),
     ] = None,
     steps: StepsOption = None,
     strength: StrengthOption = None,

@@ -78,13 +78,13 @@ class EmbeddedService:
 
     def __init__(
         self,
-        data: Path,
+        data: str | Path,
         *,
         port: int = 0,
         models: Mapping[str, Mapping[str, str]] | None = None,
         on_state: OnState = lambda _: None,
     ) -> None:
-        self.data = data.expanduser().absolute()
+        self.data = Path(data).expanduser().absolute()
         self.logs = self.data / "logs"
         self._tell = on_state
         self._port = port
