@@ -6,6 +6,7 @@ from typing import Literal
 
 from accentor.errors import RequestError
 from accentor.spec import Feature, JobSpec, JobState, JobStatus, parse_feature
+from accentor.storage.pinning import without_versions
 from accentor_api.views import WINDOW, OpenBatch
 
 Order = Literal["submission", "completion"]
@@ -47,7 +48,10 @@ class Selection:
     def _fits(self, batch: OpenBatch, spec: JobSpec, feature: Feature | None) -> bool:
         if self.custom_id is not None and spec.custom_id != self.custom_id:
             return False
-        return feature is None or _resolved(batch, spec.feature) == feature
+        if feature is None:
+            return True
+        found = _resolved(batch, spec.feature)
+        return feature in (found, without_versions(found))
 
 
 def _submitted(batch: OpenBatch, selection: Selection) -> Iterator[Entry]:

@@ -147,6 +147,23 @@ def test_a_batch_takes_a_range(service: Service, card: DictionaryCard, image: st
     assert answer.json()["errors"][0]["pointer"] == "/features/dictionary"
 
 
+def test_results_are_found_by_name_with_and_without_the_version(
+    service: Service, card: DictionaryCard, image: str
+) -> None:
+    batch = service.submit(features=["dictionary:sae#1", "encoder:conv1:sae#2", "logit:1"], images=[image])
+    for feature, expected in (
+        ("dictionary:sae#1", [0]),
+        (f"dictionary:{card.reference}#1", [0]),
+        ("encoder:conv1:sae#2", [1]),
+        ("dictionary:sae#2", []),
+        (f"dictionary:sae@{'0' * 16}#1", []),
+        ("logit:1", [2]),
+    ):
+        params = {"status": "queued", "feature": feature}
+        answer = service.http.get(f"/v1/batches/{batch['id']}/results", params=params)
+        assert [json.loads(line)["index"] for line in answer.text.splitlines()] == expected
+
+
 def test_lines_and_their_recipes_are_pinned(service: Service, card: DictionaryCard, image: str) -> None:
     lines = [
         {"feature": "dictionary:sae#1", "image": image, "recipe": {"opacity_feature": "dictionary:sae#2"}},

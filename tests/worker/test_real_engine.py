@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 from tests.worker.stubs import MODEL, Outbox, upload
 from torch import nn
 
@@ -209,3 +210,33 @@ def test_a_batch_over_a_dataset_that_lies_in_the_store(services: Services, outbo
     key = jobs[2].key(model.card)
     assert services.objects.get(artefact_key(key, "accentuated.png")) == expected.files(key)["accentuated.png"]
     assert not list(services.objects.keys("images/"))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_the_file_of_an_encoder_does_not_say_is_in_the_card(
+    services: Services, outbox: Outbox, model: Model, turned: bool
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    vectors, bias, center = (torch.randn(*shape, generator=generator) for shape in ((5, 8), (5,), (8,)))
+    data = save({"W_enc": vectors.T.contiguous() if turned else vectors, "b_enc": bias, "b_dec": center})
+    spec = DictionarySpec(
+        name="plain", model=MODEL, layer="2", file=sha256_hex(data), activation="jumprelu", threshold=0.1
+    )
+    DictionaryStore(services.objects).create(spec, model.card, data)
+    here = EncoderDictionary(
+        name="plain",
+        layer="2",
+        vectors=vectors,
+        bias=bias,
+        center=center,
+        activation="jumprelu",
+        threshold=torch.full((5,), 0.1),
+    )
+    image = upload(services.objects, picture())
+    feature = parse_feature("dictionary:plain#3 - 0.5*encoder:2:plain#1:post")
+    batch = BatchSpec(model=MODEL, features=(feature,), images=(image,), recipe=RECIPE)
+    pinned = run_features(services, outbox, model, batch)
+    assert services.jobs.status("b").counts == Counts(succeeded=1)
+    expected = accentuate(model, picture(), here.feature(3) - 0.5 * here.feature(1, "post"), RECIPE, seed=0)
+    result = Result.model_validate_json(services.objects.get(result_key(pinned.expand(model.card)[0].key(model.card))))
+    assert (result.before, result.after) == (expected.before, expected.after)

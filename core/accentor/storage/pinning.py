@@ -101,6 +101,20 @@ class Pins:
         return card
 
 
+def without_versions(feature: Feature) -> Feature:
+    """Return a pinned feature as it was submitted by whoever named no version."""
+    return replace_atoms(feature, _without_version) if feature.references else feature
+
+
+def _without_version(atom: OneAtom) -> OneAtom:
+    if isinstance(atom, Entry):
+        return atom.model_copy(update={"dictionary": atom.dictionary.partition("@")[0]})
+    if isinstance(atom, Encoder) and atom.source is not None:
+        name, _, unit = atom.source.rpartition("#")
+        return atom.model_copy(update={"source": f"{name.partition('@')[0]}#{unit}"})
+    return atom
+
+
 def _each(items: tuple[T, ...], change: Callable[[T], T]) -> tuple[T, ...]:
     return tuple(change(item) for item in items)
 
