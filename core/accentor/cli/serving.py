@@ -55,12 +55,17 @@ def api() -> None:
     serve(read_settings())
 
 
-def worker() -> None:
-    """Run a worker with the settings of the environment (ACCENTOR_…)."""
+def worker(
+    device: Annotated[
+        str | None, typer.Option("--device", help="Torch device, such as cuda:1; else that of the settings.")
+    ] = None,
+) -> None:
+    """Run a worker with the settings of the environment (ACCENTOR_…): one worker, one device."""
     from accentor.settings import read_settings
     from accentor_worker.main import run
 
-    raise typer.Exit(run(read_settings()))
+    settings = read_settings()
+    raise typer.Exit(run(settings if device is None else settings.model_copy(update={"device": device})))
 
 
 def read_models(texts: list[str]) -> dict[str, dict[str, str]]:
