@@ -114,6 +114,25 @@ def test_layers_and_channels_are_searched_by_keyboard(studio):
     assert studio.locator("#unit").input_value() != "no such"
 
 
+def test_a_dictionary_is_searched_by_label(page, embedded):
+    with Client(embedded.url) as client:
+        labels = [f"channel {'abcdefgh'[unit % 8]}{unit}" for unit in range(88)]
+        client.dictionaries.create("bank", model="reference", layer="block2", channels=True, labels=labels)
+    open_studio(page, embedded.url)
+    settings(page, steps=4, crops=2, size=64)
+    choose(page, "#layer", "bank")
+    page.locator("#unit").click()
+    page.locator("#unit").fill("h79")
+    page.locator("#unit-options li:has-text('channel h79')").click()
+    assert page.locator("#feature").input_value() == "dictionary:bank#79"
+    accentuate(page)
+    page.locator("#keep").click()
+    page.reload()
+    page.locator("#shelf .open").click()
+    page.locator("#stage[data-state=done]").wait_for()
+    assert page.locator("#layer").input_value() == "bank"
+
+
 def test_a_sample_that_is_still_coming_is_waited_for(studio):
     settings(studio, steps=4, crops=2, size=64)
     accentuate(studio, 5)
@@ -192,6 +211,7 @@ def test_suppressing_turns_every_sign(studio, written, expected):
         "neuron:block2:5@cls",
         "logit:1 - 0.5*logit:2 + 2*channel:block2:1",
         "2*logit:1 * logit:2",
+        "dictionary:bank@2#3",
     ],
 )
 def test_features_are_spoken_as_the_contract_reads_them(studio, form):

@@ -1,6 +1,7 @@
 import { make, show } from "./dom.js";
 
 const SHOWN = 80;
+const TYPED_MS = 200;
 
 export class Combobox {
   #input;
@@ -9,6 +10,8 @@ export class Combobox {
   #found = [];
   #at = -1;
   #picked = null;
+  #search = null;
+  #typed = null;
   #onPick;
 
   constructor(input, list, onPick) {
@@ -22,7 +25,10 @@ export class Combobox {
     }
     input.addEventListener("focus", () => input.select());
     input.addEventListener("click", () => this.#open(""));
-    input.addEventListener("input", () => this.#open(input.value));
+    input.addEventListener("input", () => {
+      this.#open(input.value);
+      this.#lookFurther(input.value);
+    });
     input.addEventListener("keydown", (event) => this.#onKey(event));
     input.addEventListener("blur", () => this.#close());
     list.addEventListener("pointerdown", (event) => {
@@ -36,6 +42,10 @@ export class Combobox {
     this.#options = options;
   }
 
+  set search(search) {
+    this.#search = search;
+  }
+
   pick(option, { quiet = false } = {}) {
     this.#picked = option ?? null;
     this.#input.value = option?.label ?? "";
@@ -44,11 +54,13 @@ export class Combobox {
   }
 
   pickValue(value, options) {
-    this.pick(this.#options.find((option) => option.value === value || option.other === value), options);
+    const found = this.#options.find((option) => option.value === value || option.other === value);
+    this.pick(found, options);
+    return found ?? null;
   }
 
   has(value) {
-    return this.#options.some((option) => option.value === value);
+    return this.#options.some((option) => option.value === value || option.other === value);
   }
 
   get isOpen() {
@@ -56,7 +68,22 @@ export class Combobox {
   }
 
   #open(text) {
-    this.#found = matching(this.#options, text);
+    this.#draw(matching(this.#options, text), text);
+  }
+
+  #lookFurther(text) {
+    clearTimeout(this.#typed);
+    if (!this.#search || !text.trim()) return;
+    this.#typed = setTimeout(async () => {
+      const further = await this.#search(text.trim()).catch(() => []);
+      if (further.length && this.isOpen && this.#input.value === text) {
+        this.#draw([...further, ...matching(this.#options, text)], text);
+      }
+    }, TYPED_MS);
+  }
+
+  #draw(found, text) {
+    this.#found = found;
     const shown = this.#found.slice(0, SHOWN);
     const rest = this.#found.length - shown.length;
     this.#list.replaceChildren(

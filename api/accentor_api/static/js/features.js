@@ -2,15 +2,15 @@ import { path, read } from "./api.js";
 import { Combobox } from "./combobox.js";
 import { find, make } from "./dom.js";
 import { tell } from "./notices.js";
+import { layerOf, layersOf, unitsOf } from "./units.js";
 
-const LOGITS = "logits";
 const FIRST = "stripes";
-const PLAIN = /^[A-Za-z][A-Za-z ]*$/;
+const BANKS = 1000;
 
 let card = null;
 let layerBox;
 let unitBox;
-let layer = LOGITS;
+let dictionaries = [];
 let offered = "";
 
 export const model = () => find("model").value;
@@ -18,14 +18,12 @@ export const written = () => find("feature").value.trim();
 
 export function write(text) {
   find("feature").value = text;
-  const [, kind, where] = /^(logit|channel):(?:(.+):)?[^:]+$/.exec(text) ?? [];
-  const wanted = kind === "logit" ? LOGITS : where;
-  if (!wanted || !layerBox.has(wanted)) {
+  const layer = layerOf(text);
+  if (layer === null || !layerBox.has(layer)) {
     unitBox.pick(null);
     return;
   }
-  layerBox.pickValue(wanted, { quiet: true });
-  useUnits(wanted);
+  useUnits(layerBox.pickValue(layer, { quiet: true }).value);
   unitBox.pickValue(text, { quiet: true });
 }
 
@@ -48,12 +46,14 @@ export async function setModel(name) {
 }
 
 async function useModel() {
-  card = await read(`/v1/models/${path(model())}`);
-  const layers = card.layers.map((one) => ({ value: one.name, label: one.name, detail: `${one.type}, ${one.shape.join("×")}` }));
-  const logits = card.outputs === null ? [] : [{ value: LOGITS, label: LOGITS, detail: `the ${card.outputs} outputs` }];
-  layerBox.options = [...logits, ...layers];
-  layer = (logits[0] ?? layers[0]).value;
-  layerBox.pickValue(layer);
+  const name = model();
+  const [found, banks] = await Promise.all([read(`/v1/models/${path(name)}`), read(`/v1/dictionaries?${new URLSearchParams({ model: name, limit: BANKS })}`)]);
+  if (model() !== name) return;
+  card = found;
+  dictionaries = banks.data.filter((bank) => bank.model_digest === card.digest);
+  const layers = layersOf(card, dictionaries);
+  layerBox.options = layers;
+  layerBox.pick(layers[0]);
 }
 
 function useLayer(option) {
@@ -61,28 +61,12 @@ function useLayer(option) {
   unitBox.pick(units.find((unit) => unit.label === FIRST) ?? units[0]);
 }
 
-function useUnits(name) {
-  layer = name;
-  find("unit-label").textContent = layer === LOGITS && card.labels ? "Label" : "Unit";
-  const units = layer === LOGITS ? logits() : channels();
-  unitBox.options = units;
-  return units;
-}
-
-function logits() {
-  const count = new Map();
-  for (const label of card.labels ?? []) count.set(label.toLowerCase(), (count.get(label.toLowerCase()) ?? 0) + 1);
-  return Array.from({ length: card.outputs }, (_, index) => {
-    const label = card.labels?.[index];
-    const isNamed = label && PLAIN.test(label) && count.get(label.toLowerCase()) === 1;
-    return { value: `logit:${isNamed ? label : index}`, other: `logit:${index}`, label: label ?? String(index), detail: label ? `logit ${index}` : "" };
-  });
-}
-
-function channels() {
-  const shown = card.layers.find((one) => one.name === layer);
-  const width = shown.layout === "CHW" ? shown.shape[0] : shown.shape.at(-1);
-  return Array.from({ length: width }, (_, index) => ({ value: `channel:${layer}:${index}`, label: String(index), detail: `channel of ${layer}` }));
+function useUnits(layer) {
+  const { title, options, search = null } = unitsOf(card, dictionaries, layer);
+  find("unit-label").textContent = title;
+  unitBox.options = options;
+  unitBox.search = search;
+  return options;
 }
 
 export function begin() {

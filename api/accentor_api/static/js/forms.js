@@ -5,6 +5,7 @@ const ATOMS = {
   logit: ({ unit }) => `logit:${unit}`,
   channel: ({ layer, unit, at }) => `channel:${layer}:${unit}${place(at)}`,
   neuron: ({ layer, unit, position }) => `neuron:${layer}:${unit}${position ? `@${position}` : ""}`,
+  dictionary: ({ dictionary, unit }) => `dictionary:${dictionary}#${unit}`,
   blur: () => "blur:input",
 };
 

@@ -1,0 +1,62 @@
+import { path, read } from "./api.js";
+
+export const LOGITS = "logits";
+
+const DICTIONARY = "dictionary:";
+const PLAIN = /^[A-Za-z][A-Za-z ]*$/;
+const FOUND = 100;
+
+export function layersOf(card, dictionaries) {
+  const logits = card.outputs === null ? [] : [{ value: LOGITS, label: LOGITS, detail: `the ${card.outputs} outputs` }];
+  const layers = card.layers.map((one) => ({ value: one.name, label: one.name, detail: `${one.type}, ${one.shape.join("×")}` }));
+  const banks = dictionaries.map((one) => ({
+    value: DICTIONARY + one.name,
+    other: DICTIONARY + reference(one),
+    label: one.name,
+    detail: `dictionary of ${one.layer}, ${one.features.toLocaleString()} features`,
+  }));
+  return [...logits, ...banks, ...layers];
+}
+
+export function unitsOf(card, dictionaries, name) {
+  if (name === LOGITS) return { title: card.labels ? "Label" : "Unit", options: logits(card) };
+  const bank = dictionaries.find((one) => name === DICTIONARY + one.name);
+  if (!bank) return { title: "Unit", options: channels(card.layers.find((one) => one.name === name)) };
+  return { title: bank.labeled ? "Label or index" : "Feature", options: entries(bank), search: bank.labeled ? labelled(bank) : null };
+}
+
+export function layerOf(feature) {
+  if (/^logit:[^:]+$/.test(feature)) return LOGITS;
+  return /^channel:(.+):\d+$/.exec(feature)?.[1] ?? /^(dictionary:.+)#\d+$/.exec(feature)?.[1] ?? null;
+}
+
+const reference = ({ name, version }) => `${name}@${version}`;
+
+function logits({ labels, outputs }) {
+  const count = new Map();
+  for (const label of labels ?? []) count.set(label.toLowerCase(), (count.get(label.toLowerCase()) ?? 0) + 1);
+  return Array.from({ length: outputs }, (_, index) => {
+    const label = labels?.[index];
+    const isNamed = label && PLAIN.test(label) && count.get(label.toLowerCase()) === 1;
+    return { value: `logit:${isNamed ? label : index}`, other: `logit:${index}`, label: label ?? String(index), detail: label ? `logit ${index}` : "" };
+  });
+}
+
+function channels({ name, layout, shape }) {
+  const width = layout === "CHW" ? shape[0] : shape.at(-1);
+  return Array.from({ length: width }, (_, index) => ({ value: `channel:${name}:${index}`, label: String(index), detail: `channel of ${name}` }));
+}
+
+function entries(bank) {
+  const dead = new Set(bank.dead_features);
+  const entry = (_, index) => ({ ...named(bank, index), label: String(index), detail: `feature of ${bank.name}` });
+  return Array.from({ length: bank.features }, entry).filter((_, index) => !dead.has(index));
+}
+
+const named = (bank, index) => ({ value: `${DICTIONARY}${bank.name}#${index}`, other: `${DICTIONARY}${reference(bank)}#${index}` });
+
+const labelled = (bank) => async (text) => {
+  const query = new URLSearchParams({ search: text, state: "ok", limit: FOUND });
+  const { data } = await read(`/v1/dictionaries/${path(reference(bank))}/features?${query}`);
+  return data.map(({ index, label }) => ({ ...named(bank, index), label, detail: `feature ${index}` }));
+};
