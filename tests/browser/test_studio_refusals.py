@@ -4,16 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 from tests.browser.test_studio import END_MS, choose, figures, open_studio, settings
-from tests.processes import Process, is_ready
-from tests.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server, free_port, wait_until
+from tests.distributed import distributed_service
 
 from accentor.engine.reference import sample_paths
 from accentor.settings import Settings
 from accentor.state import AccessStore, Scope, connect, make_key
 
 pytestmark = pytest.mark.service
-
-READY_LIMIT_S = 120.0
 
 
 @pytest.fixture
@@ -30,39 +27,16 @@ def refused(browser) -> Iterator:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Redis, S3, a worker and an API that asks for keys: its address and a key."""
-    folder = tmp_path_factory.mktemp("guarded")
-    redis, s3 = RedisServer(folder / "redis"), S3Server(folder / "s3")
-    port = free_port()
-    environment = {
-        "ACCENTOR_REDIS_URL": redis.url,
-        "ACCENTOR_STORAGE_URL": "s3://accentor/test",
-        "ACCENTOR_S3_ENDPOINT": s3.endpoint,
-        "ACCENTOR_S3_ACCESS_KEY": ACCESS_KEY,
-        "ACCENTOR_S3_SECRET_KEY": SECRET_KEY,
-        "ACCENTOR_PORT": str(port),
-        "ACCENTOR_ALLOW_ANONYMOUS": "false",
-    }
-    processes: list[Process] = []
-    redis.start()
-    s3.start()
-    (s3.root / "accentor").mkdir()
-    try:
-        key, token = make_key("studio", scopes=frozenset({Scope.READ, Scope.SUBMIT}))
-        with connect(Settings(redis_url=redis.url)) as client:
+    """A distributed service that asks for keys: its address and a key."""
+    key, token = make_key("studio", scopes=frozenset({Scope.READ, Scope.SUBMIT}))
+
+    def add_key(redis_url: str) -> None:
+        with connect(Settings(redis_url=redis_url)) as client:
             AccessStore(client).add(key)
-        for name in ("worker", "api"):
-            processes.append(Process([f"accentor_{name}"], environment, folder / f"{name}.log"))
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: is_ready(url), timeout_s=READY_LIMIT_S, what="the service is ready")
-        yield url, token
-    finally:
-        for process in processes:
-            process.popen.terminate()
-        for process in processes:
-            process.popen.wait(30)
-        s3.stop()
-        redis.stop()
+
+    folder = tmp_path_factory.mktemp("guarded")
+    with distributed_service(folder, add_key, ACCENTOR_ALLOW_ANONYMOUS="false") as environment:
+        yield environment["URL"], token
 
 
 def test_a_key_is_asked_for_and_pictures_come_from_the_store(refused, guarded):
@@ -70,6 +44,15 @@ def test_a_key_is_asked_for_and_pictures_come_from_the_store(refused, guarded):
     refused.goto(url)
     refused.locator("#key-dialog[open]").wait_for()
     assert "asks for an API key" in refused.locator("#key-reason").inner_text()
+    refused.locator("#key").press("Escape")
+    refused.locator("#run").click()
+    refused.locator(".notice").wait_for()
+    assert refused.locator("#key-dialog[open]").count() == 0
+    refused.locator("#key-button").click()
+    refused.locator("#key").fill("acc_wrong")
+    refused.get_by_role("button", name="Use it").click()
+    refused.get_by_text("unknown or was revoked").first.wait_for()
+    refused.locator("#key-dialog[open]").wait_for()
     refused.locator("#key").fill(token)
     refused.get_by_role("button", name="Use it").click()
     refused.locator("#health[data-kind=good]").wait_for()

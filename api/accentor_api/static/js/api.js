@@ -1,6 +1,7 @@
 import * as key from "./key.js";
 
 const LIMIT_MS = 60_000;
+const UPLOAD_LIMIT_MS = 600_000;
 
 export class Problem extends Error {
   constructor(body, status = 0) {
@@ -18,7 +19,7 @@ export async function send(path, { method = "GET", body, type, accept = "applica
   const sent = headers({ accept, ...(type ? { "content-type": type } : {}), ...more });
   let answer;
   try {
-    const limit = accept === "text/event-stream" ? signal : signal ?? AbortSignal.timeout(LIMIT_MS);
+    const limit = signal ?? AbortSignal.timeout(body instanceof Blob ? UPLOAD_LIMIT_MS : LIMIT_MS);
     answer = await fetch(path, { method, body, headers: sent, signal: limit });
   } catch (error) {
     if (signal?.aborted) throw error;
