@@ -22,7 +22,18 @@ from accentor_api.links import check_secret
 from accentor_api.metrics import Metrics
 from accentor_api.middleware import OURS, RequestContext
 from accentor_api.once import DoneOnce
-from accentor_api.routers import batches, datasets, dictionaries, health, images, jobs, models, objects, webhooks
+from accentor_api.routers import (
+    atlases,
+    batches,
+    datasets,
+    dictionaries,
+    health,
+    images,
+    jobs,
+    models,
+    objects,
+    webhooks,
+)
 from accentor_api.sender import Sender
 from accentor_api.services import Services
 
@@ -100,7 +111,7 @@ def create_app(settings: Settings, *, closing: Callable[[], bool] = lambda: Fals
             expose_headers=EXPOSED,
         )
     app.add_middleware(RequestContext, settings=settings, metrics=app.state.metrics)
-    for module in (images, jobs, batches, datasets, dictionaries, webhooks, models, objects, health):
+    for module in (images, jobs, batches, datasets, dictionaries, atlases, webhooks, models, objects, health):
         app.include_router(module.router)
     studio.install(app)
     return app

@@ -6,6 +6,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from accentor.spec import BatchStatus, DictionaryCard, DictionaryFeature, JobStatus, ModelCard, Sha256
+from accentor.spec.atlases import AtlasStatus
 from accentor.spec.datasets import DatasetCard, DatasetRow
 
 DEFAULT_LIMIT = 100
@@ -70,6 +71,13 @@ class RowPage(BaseModel):
     """Images of a dataset in order."""
 
     data: list[DatasetRow]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
+
+
+class AtlasPage(BaseModel):
+    """Atlases, the newest first."""
+
+    data: list[AtlasStatus]
     next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
 
 

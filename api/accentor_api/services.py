@@ -14,6 +14,7 @@ from accentor.housekeeping import remove
 from accentor.settings import Settings
 from accentor.state import (
     AccessStore,
+    AtlasStore,
     JobStore,
     OnceStore,
     WebhookStore,
@@ -67,6 +68,7 @@ class Services:
         self.examiners = anyio.CapacityLimiter(EXAMINERS)
         self._redis = connect(settings)
         self.jobs = JobStore(self._redis)
+        self.atlases = AtlasStore(self._redis)
         self.access = AccessStore(self._redis)
         self.once = OnceStore(self._redis)
         self.webhooks = WebhookStore(self._redis)

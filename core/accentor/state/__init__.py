@@ -1,6 +1,7 @@
 """The state of jobs and batches in Redis, and how they are handed out to workers."""
 
 from accentor.state.access import AccessStore, ApiKey, Scope, make_key
+from accentor.state.atlases import AtlasRecord, AtlasStore, NewAtlas
 from accentor.state.client import connect
 from accentor.state.dispatch import dispatch, sweep
 from accentor.state.jobs import READY_S, JobStore
@@ -15,11 +16,14 @@ __all__ = [
     "READY_S",
     "AccessStore",
     "ApiKey",
+    "AtlasRecord",
+    "AtlasStore",
     "Delivery",
     "JobStore",
     "Lost",
     "MeasureStore",
     "Measures",
+    "NewAtlas",
     "NewBatch",
     "Once",
     "OnceStore",

@@ -33,6 +33,21 @@ WEBHOOKS = f"{PREFIX}webhooks"
 """Webhooks by the time at which they were made."""
 
 
+ATLASES = f"{PREFIX}atlases"
+"""Atlases by the time at which they were created."""
+
+OPEN_ATLASES = f"{PREFIX}atlases-open"
+"""Those of them that have not ended."""
+
+DELETED_ATLASES = f"{PREFIX}atlases-deleted"
+"""Those that nobody sees any more and whose objects are still to be removed."""
+
+
+def atlas_key(atlas_id: str) -> str:
+    """Return the key of an atlas' record."""
+    return f"{PREFIX}atlas:{atlas_id}"
+
+
 def owned_key(owner: str) -> str:
     """Return the key of an owner's webhooks."""
     return f"{WEBHOOKS}:{owner}"

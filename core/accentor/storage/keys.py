@@ -17,6 +17,7 @@
     datasets/<name>/<version>/order                            where in it an image is, by sha256; none for uploads
     datasets/<name>/<version>/{skipped,duplicates}.jsonl.gz    members that are not in it
     datasets/<name>/<version>/card.json                        written last: it marks that all else is there
+    atlases/<id>/site/index.html …                             the published site
 """
 
 RESULT = "result.json"
@@ -78,6 +79,11 @@ OWN_FOLDERS = frozenset(
 def upload_key(sha256: str) -> str:
     """Return where an uploaded file lies until something is made from it."""
     return f"uploads/{sha256}"
+
+
+def atlas_prefix(atlas_id: str, part: str = "") -> str:
+    """Return what the keys of an atlas, or of a part of it, begin with."""
+    return f"atlases/{atlas_id}/{part}"
 
 
 def dictionary_prefix(name: str, version: str = "") -> str:
