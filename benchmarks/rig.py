@@ -18,12 +18,12 @@ from pydantic import SecretStr
 from accentor.embedded.process import Child
 from accentor.embedded.redis_server import find_redis_server, write_configuration
 from accentor.embedded.service import COMPUTING, free_port
-from accentor.settings import Settings
+from accentor.settings import ModelSource, Settings
 from accentor.spec import sha256_hex
 from accentor.state import JobStore, connect
 from accentor.storage import open_store
 from accentor.storage.keys import image_key
-from stub import CARD, picture
+from stub import CARD, MODEL, picture
 
 HERE = Path(__file__).parent
 PASSWORD = "benchmark"  # noqa: S105 - of a private server that ends with the benchmark
@@ -36,7 +36,7 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 class Rig:
     """A real Redis server as the embedded mode configures it, a folder as object store, and what is started on them."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, model: str = MODEL, **settings: Any) -> None:
         self.folder = folder
         self.ledgers = folder / "ledgers"
         self.children: dict[str, Child] = {}
@@ -47,6 +47,7 @@ class Rig:
             signing_secret=SecretStr(PASSWORD),
             port=port,
             redis_timeout_s=60.0,
+            models={model: ModelSource(source=model, weights=None)},
             **settings,
         )
         self.url = f"http://127.0.0.1:{port}"
@@ -75,9 +76,10 @@ class Rig:
 
     def start_stub_worker(self, name: str = "worker", *, job_s: float = 0.0) -> None:
         """Start a worker with the stub engine."""
+        known = len(self.jobs.owners())
         stub = {"STUB_JOB_S": str(job_s), "STUB_LEDGER": str(self.ledgers), "PYTHONPATH": _python_path()}
         self._start(name, [sys.executable, str(HERE / "stub_worker.py")], stub)
-        until(lambda: self.jobs.ready_models() != set(), name, self.children[name])
+        until(lambda: len(self.jobs.owners()) > known, name, self.children[name])
 
     def start_worker(self) -> None:
         """Start a worker with the real engine and the reference model."""
@@ -141,11 +143,15 @@ def until(condition: Callable[[], bool], what: str, child: Child | None = None, 
         time.sleep(LOOK_S)
 
 
-def run_load(script: str, *arguments: str) -> Any:
-    """Run a script beside this one in a process of its own and return what it says as JSON, with its CPU seconds."""
+def run_load(script: str, *arguments: str, given: Any = None) -> Any:
+    """Run a script beside this one in a process of its own and return what it says as JSON, with its CPU seconds.
+
+    What is given it reads as JSON from standard input.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, str(HERE / script), *arguments]
-    answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)  # noqa: S603
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, input=json.dumps(given))  # noqa: S603
+    answer = json.loads(done.stdout)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     answer["cpu_s"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return answer

@@ -16,6 +16,9 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from service_dispatch import dispatch_cost
+from service_engine import interactive, single
+from service_million import million
+from service_status import status
 from service_submission import json_lines, product
 
 Section = Callable[[Path, bool], Group | Table]
@@ -24,6 +27,10 @@ SECTIONS: dict[str, Section] = {
     "product": product,
     "lines": json_lines,
     "dispatch": dispatch_cost,
+    "status": status,
+    "million": million,
+    "single": single,
+    "interactive": interactive,
 }
 
 

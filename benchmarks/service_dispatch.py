@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Group
 from rich.table import Table
 
+from accentor.settings import file_root
 from accentor.spec import BatchSpec, LayerFeatures, Recipe
 from accentor.state import NewBatch, Shard, dispatch, sweep
 from accentor.state.keys import batch_keys
@@ -40,7 +41,7 @@ class Bench:
         self.rig = rig
         self.outbox = Outbox()
         self.images = tuple(rig.pictures(IMAGES))
-        objects = StubResults(rig.objects, open_ledger(rig.ledgers))
+        objects = StubResults(file_root(rig.settings.storage_url), open_ledger(rig.ledgers))
         self.services: Services = stub_services(rig.settings, objects, self.outbox, "host:1")
         self._count = 0
 

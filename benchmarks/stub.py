@@ -20,6 +20,7 @@ from accentor.spec import ENGINE_VERSION, JobSpec, LayerInfo, ModelCard, Recipe,
 from accentor.state import JobStore, Publish, connect
 from accentor.storage import ObjectStore
 from accentor.storage.base import DEFAULT_CONTENT_TYPE
+from accentor.storage.file import FileStore
 from accentor_worker.services import Services
 
 MODEL = "stub"
@@ -122,47 +123,23 @@ def accentuate(
             yield position, StubEnding()
 
 
-class StubResults(ObjectStore):
-    """A store without results: it lists the keys of those that were stored, and leaves all else to a real store."""
+class StubResults(FileStore):
+    """A folder without results: it lists the keys of those that were stored."""
 
-    def __init__(self, objects: ObjectStore, ledger: IO[bytes]) -> None:
-        self._objects = objects
+    def __init__(self, root: Path, ledger: IO[bytes]) -> None:
+        super().__init__(root)
         self._ledger = ledger
 
     def put(self, key: str, data: bytes, *, content_type: str = DEFAULT_CONTENT_TYPE) -> None:
         """List the key of a result.json, and drop whatever lies with it."""
         if not key.startswith(RESULTS):
-            self._objects.put(key, data, content_type=content_type)
+            super().put(key, data, content_type=content_type)
         elif key.endswith("/result.json"):
             self._ledger.write(bytes.fromhex(key.split("/")[2]))
 
-    def get(self, key: str) -> bytes:
-        """Read from the real store."""
-        return self._objects.get(key)
-
     def size(self, key: str) -> int | None:
         """Have no results."""
-        return None if key.startswith(RESULTS) else self._objects.size(key)
-
-    def delete(self, key: str) -> None:
-        """Delete from the real store."""
-        self._objects.delete(key)
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        """List the real store."""
-        return self._objects.keys(prefix)
-
-    def url(self, _key: str, *, expires_s: int) -> str | None:  # noqa: ARG002
-        """Serve no links."""
-        return None
-
-    def check(self) -> None:
-        """Ask the real store."""
-        self._objects.check()
-
-    def ensure_bucket(self) -> None:
-        """Ask the real store."""
-        self._objects.ensure_bucket()
+        return None if key.startswith(RESULTS) else super().size(key)
 
 
 def open_ledger(folder: Path) -> IO[bytes]:

@@ -7,4 +7,4 @@ from accentor_worker import app, main
 
 if __name__ == "__main__":
     app.TASKS = "stub_tasks"
-    sys.exit(main.run(read_settings(), loglevel="WARNING"))
+    sys.exit(main.run(read_settings()))
