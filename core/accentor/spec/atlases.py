@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,8 @@ MAX_TITLE = 200
 MAX_FEATURES = 262_144
 STRENGTHS = (-1.0, 0.0, 0.5, 1.0)
 LEAST_SNAPSHOTS = 4
+SCAN_CODE: Literal["pre"] = "pre"
+"""An atlas tells the values of features before an activation: so an image on which one is off has a rank too."""
 
 DictionaryReference = Annotated[str, Field(pattern=f"^{REFERENCE_FORM}$", max_length=120)]
 
@@ -142,3 +144,8 @@ def sweeping(recipe: Recipe) -> Recipe:
     strengths = recipe.strengths or STRENGTHS
     changes = {"strengths": tuple(sorted({0.0, *strengths})), "snapshots": max(recipe.snapshots, LEAST_SNAPSHOTS)}
     return Recipe.model_validate(recipe.model_dump() | changes)
+
+
+def again_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe of a picture that is only held against one with another random seed."""
+    return Recipe.model_validate(recipe.model_dump() | {"strengths": (0.0, 1.0)})

@@ -91,12 +91,12 @@ def test_images_errors_and_gaps(built):
 def test_the_top_features_of_an_image_are_all_accentuated(model, scenes, tmp_path):
     options = AtlasOptions(top_k=1, images=2)
     build = Build(model, channels_of(model, "classifier"), folder_items(scenes), tmp_path, RECIPE, options, "s", Told())
-    asked = {(one.feature.unit, one.path) for one in build._wanted()}
-    assert len(build.whole) == 2
-    for image, units in build.whole.items():
-        row = build.rows[image]
+    asked = {(one.feature.unit, one.item.id) for one in build.plan.wanted()}
+    assert len(build.plan.whole) == 2
+    for image, units in build.plan.whole.items():
+        row = build.plan.rows[image]
         assert units == list(row.features[:4])
-        assert {(unit, build.want(None, image).path) for unit in units} <= asked
+        assert {(unit, build.items[image].id) for unit in units} <= asked
 
 
 def test_built_again_nothing_is_made_and_with_more_only_what_is_new(model, scenes, built):

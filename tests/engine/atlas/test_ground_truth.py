@@ -9,12 +9,13 @@ from PIL import Image
 
 from accentor.engine import load_model
 from accentor.engine.atlas import AtlasOptions
-from accentor.engine.atlas.building import Build, Told, sweeping
+from accentor.engine.atlas.building import Build, Told
 from accentor.engine.dictionaries import channels_of
 from accentor.engine.evaluate import auroc
 from accentor.engine.evaluate.scenes import scenes
 from accentor.engine.scan import Item
 from accentor.spec import PRESETS
+from accentor.spec.atlases import sweeping
 
 SCENES = 96
 TOP = 2
@@ -42,14 +43,15 @@ def test_top_images_show_the_class_and_opacity_maps_lie_on_it(drawn, tmp_path):
     recipe = sweeping(PRESETS["fast"].model_copy(update={"strengths": (0.0, 1.0)}))
     dictionary = channels_of(model, "classifier")
     build = Build(model, dictionary, items, tmp_path, recipe, AtlasOptions(top_k=8), "scenes", Told())
-    assert build.labels == model.card.labels
+    plan = build.plan
+    assert plan.labels == model.card.labels
     units = {name: model.card.labels.index(name) for name in CLASSES}
-    right = [name in found[choice.image].labels for name, unit in units.items() for choice in build.choices[unit][:8]]
+    right = [name in found[choice.image].labels for name, unit in units.items() for choice in plan.choices(unit)[:8]]
     assert sum(right) / len(right) >= SHOWN
     wanted = [
-        (name, choice.image, build.want(dictionary.feature(unit), choice.image))
+        (name, choice.image, plan.want(dictionary.feature(unit), choice.image))
         for name, unit in units.items()
-        for choice in build.choices[unit][:TOP]
+        for choice in plan.choices(unit)[:TOP]
     ]
     assert all(error is None for _, error in build.pictures.make(one for _, _, one in wanted))
     scores = []

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from torch import Tensor
 
 from accentor.engine.accentuate import accentuate_pairs
 from accentor.engine.accentuation import Accentuation
+from accentor.engine.atlas.planning import Wanted
 from accentor.engine.models import Model
 from accentor.engine.outputs.pictures import to_bytes, to_picture
 from accentor.engine.running import DEAD_NOTE, OnStep, Pair
 from accentor.errors import AccentorError
-from accentor.spec import Feature, JobSpec, KeyMaker, Recipe
+from accentor.spec import JobSpec, KeyMaker, Recipe, Result
 
 MAX_SIDE_PX = 256
 """Of a frame in a strip."""
@@ -27,21 +27,12 @@ LAST_SHARE = 0.25
 """A way that rises in its last quarter faster than before on average has not converged."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """An accentuation that the atlas needs: a feature by value, in an image, with its path and sha256."""
-
-    feature: Feature
-    path: Path
-    sha256: str
-
-
 class PictureStore:
     """The pictures in a folder; what is there is not made again, and a record says that a picture is whole."""
 
     def __init__(self, folder: Path, model: Model, recipe: Recipe, seed: int) -> None:
-        self.folder = folder
-        self._model, self._recipe, self._seed = model, recipe, seed
+        self.folder, self.recipe = folder, recipe
+        self._model, self._seed = model, seed
         self._keys = KeyMaker(model.card)
 
     def job(self, wanted: Wanted) -> JobSpec:
@@ -50,13 +41,17 @@ class PictureStore:
             model=self._model.card.name,
             feature=wanted.feature,
             image=wanted.sha256,
-            recipe=self._recipe,
+            recipe=self.recipe,
             seed=self._seed,
         )
 
+    def key(self, wanted: Wanted) -> str:
+        """Return the content key of its job."""
+        return self._keys.key(self.job(wanted))
+
     def stem(self, wanted: Wanted) -> str:
         """Return the pictures' name, without what tells them apart."""
-        key = self._keys.key(self.job(wanted))
+        key = self.key(wanted)
         return f"{key[:2]}/{key}-{STRIP_VERSION}"
 
     def record(self, wanted: Wanted) -> dict[str, Any] | None:
@@ -76,10 +71,10 @@ class PictureStore:
         def pairs() -> Iterator[Pair]:
             for place, one in enumerate(wanted):
                 asked[place] = one
-                yield Pair(one.path, one.feature, self._seed)
+                yield Pair(one.item.read(), one.feature, self._seed)
 
         for index, ending in accentuate_pairs(
-            self._model, pairs(), self._recipe, micro_batch=micro_batch, on_step=on_step
+            self._model, pairs(), self.recipe, micro_batch=micro_batch, on_step=on_step
         ):
             one = asked.pop(index)
             if isinstance(ending, Accentuation):
@@ -89,23 +84,29 @@ class PictureStore:
                 yield one, ending
 
     def _keep(self, wanted: Wanted, result: Accentuation) -> None:
+        frames = [to_picture(point.image) for point in result.sweep]
+        self.write(wanted, frames, to_picture(to_bytes(result.opacity)[None]), result)
+
+    def write(
+        self, wanted: Wanted, frames: Sequence[Image.Image], opacity: Image.Image, told: Accentuation | Result
+    ) -> None:
+        """Keep a picture for each of the strengths, side by side, the opacity map, and what is told of them."""
         place = self.folder / self.stem(wanted)
         place.parent.mkdir(parents=True, exist_ok=True)
-        size = fitted(result.source.shape[-1], result.source.shape[-2])
-        frames = [_resized(to_picture(point.image), size) for point in result.sweep]
+        size = fitted(*frames[0].size)
         strip = Image.new("RGB", (size[0] * len(frames), size[1]))
         for index, frame in enumerate(frames):
-            strip.paste(frame, (index * size[0], 0))
+            strip.paste(_resized(frame, size), (index * size[0], 0))
         where = Image.new("RGBA", size, (255, 255, 255, 255))
-        where.putalpha(_resized(to_picture(to_bytes(result.opacity)[None]), size))
+        where.putalpha(_resized(opacity, size))
         strip.save(place.with_name(f"{place.name}.webp"), quality=QUALITY, method=2)
         where.save(place.with_name(f"{place.name}-where.webp"), quality=QUALITY, method=2)
         record = {
             "width": size[0],
             "height": size[1],
-            "frames": [[point.strength, point.value, point.distance] for point in result.sweep],
-            "marks": marks_of(result),
-            "seconds": result.seconds,
+            "frames": [[point.strength, point.value, point.distance] for point in told.sweep],
+            "marks": marks_of(told),
+            "seconds": told.seconds,
         }
         part = place.with_name(f".{place.name}.part")
         part.write_text(json.dumps(record), encoding="utf-8")
@@ -124,7 +125,7 @@ class PictureStore:
         return flat.view(picture.height, picture.width, 3).permute(2, 0, 1).float() / 255
 
 
-def marks_of(result: Accentuation) -> list[str]:
+def marks_of(result: Accentuation | Result) -> list[str]:
     """Return the reliability marks of one accentuation."""
     marks = ["dead-on-seed"] if DEAD_NOTE in result.notes else []
     points = [(point.step, point.value) for point in result.trajectory]

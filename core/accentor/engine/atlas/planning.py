@@ -1,0 +1,189 @@
+"""What an atlas shows, and the accentuations that it takes: the same whoever works it out, from a scan."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from accentor.engine.atlas.ranks import Ranks
+from accentor.engine.atlas.selecting import Choice, choose, sizes_of
+from accentor.engine.dictionaries import Dictionary
+from accentor.engine.scan import Item, Scan
+from accentor.engine.scan.rows import ImageRow
+from accentor.spec import Feature, Logit, ModelCard
+
+IMAGE_FEATURES = 4
+"""Features accentuated for an image's own page."""
+MAX_ERRORS = 48
+
+
+@dataclass(frozen=True)
+class AtlasOptions:
+    """What an atlas shows.
+
+    Attributes
+    ----------
+    top_k
+        Images of each feature, beside those over its range.
+    images
+        Images whose `IMAGE_FEATURES` top features are all accentuated, evenly spread over the dataset.
+    limit
+        Only the first so many features.
+    seed
+        Random seed of the crops and the noise.
+    title
+        Of the site.
+    micro_batch
+        Pairs optimised at once; none: found by the engine.
+    """
+
+    top_k: int = 6
+    images: int = 16
+    limit: int | None = None
+    seed: int = 0
+    title: str | None = None
+    micro_batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An accentuation that the atlas needs: a feature in an image with this sha256."""
+
+    feature: Feature
+    item: Item
+    sha256: str
+
+
+@dataclass
+class Plan:
+    """What is shown.
+
+    Attributes
+    ----------
+    items
+        The images that were scanned, by their indices.
+    digest
+        Returns the sha256 of an image's file.
+    feature
+        Returns a feature as its jobs name it.
+    """
+
+    card: ModelCard
+    dictionary: Dictionary
+    scan: Scan
+    items: Sequence[Item]
+    options: AtlasOptions
+    digest: Callable[[int], str]
+    feature: Callable[[int], Feature]
+    _choices: dict[int, list[Choice]] = field(default_factory=dict)
+
+    @cached_property
+    def units(self) -> list[int]:
+        """Indices of the features that are shown: the first ones that can be used."""
+        usable = [unit for unit in range(self.dictionary.size) if unit not in self.broken]
+        return usable[: self.options.limit]
+
+    @cached_property
+    def shown(self) -> frozenset[int]:
+        """The same as a set."""
+        return frozenset(self.units)
+
+    @cached_property
+    def broken(self) -> set[int]:
+        """Indices of the features that are zero or not finite."""
+        return set(self.dictionary.report().dead)
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """Where a value lies among those of the images."""
+        return Ranks(self.scan.sampled.values)
+
+    @cached_property
+    def rows(self) -> dict[int, ImageRow]:
+        """What the scan says of each image that could be read."""
+        return {row.image: row for row in self.scan.rows}
+
+    @cached_property
+    def whole(self) -> dict[int, list[int]]:
+        """The images whose top features are all accentuated, with those."""
+        rows = list(self.scan.rows)
+        step = max(1, len(rows) // self.options.images) if self.options.images else 1
+        return {
+            row.image: [unit for unit in row.features if unit in self.shown][:IMAGE_FEATURES]
+            for row in rows[::step][: self.options.images]
+        }
+
+    @cached_property
+    def labels(self) -> Sequence[str] | None:
+        """The features' labels: of the model's last layer its classes."""
+        last = self.card.layers[-1].name == self.dictionary.layer and self.dictionary.kind == "channels"
+        own = self.card.labels
+        if self.dictionary.labels is None and last and own and len(own) == self.dictionary.size:
+            return own
+        return self.dictionary.labels
+
+    @cached_property
+    def mistakes(self) -> list[ImageRow]:
+        """The misclassified images that are shown, the surest mistakes first."""
+        wrong = sorted(self.scan.rows.misclassified, key=lambda row: -(row.probability or 0.0))
+        return wrong[:MAX_ERRORS]
+
+    @cached_property
+    def gaps(self) -> list[str]:
+        """What the atlas does not show, before any picture is made, for a person."""
+        gaps = [f"{skipped.id} could not be read: {skipped.reason}" for skipped in self.scan.skipped]
+        if self.broken:
+            gaps.append(f"{len(self.broken)} features of the dictionary are zero or not finite")
+        if len(self.units) < self.dictionary.size:
+            gaps.append(f"{len(self.units)} of {self.dictionary.size} features are shown")
+        return gaps
+
+    def choices(self, unit: int) -> list[Choice]:
+        """Return the images of a feature."""
+        if unit not in self._choices:
+            self._choices[unit] = choose(self.scan, unit, self.options.top_k, self._sizes)
+        return self._choices[unit]
+
+    def name(self, unit: int) -> str:
+        """Return what a feature is called."""
+        named = str(self.dictionary.feature(unit))
+        return named if named.startswith("channel:") else f"dictionary:{self.dictionary.name}#{unit}"
+
+    def want(self, feature: Feature, image: int) -> Wanted:
+        """Return the accentuation of a feature in an image."""
+        return Wanted(feature, self.items[image], self.digest(image))
+
+    def of_feature(self, unit: int) -> list[Wanted]:
+        """Return the accentuations of a feature, those of its page."""
+        feature = self.feature(unit)
+        return [self.want(feature, choice.image) for choice in self.choices(unit)]
+
+    def own_of_image(self, image: int) -> list[int]:
+        """Return the features that are accentuated for an image's page, and not for their own."""
+        return [
+            unit for unit in self.whole.get(image, ()) if all(choice.image != image for choice in self.choices(unit))
+        ]
+
+    def of_mistake(self, row: ImageRow) -> Iterator[Wanted]:
+        """Yield the accentuations of both classes of a misclassified image."""
+        for index in (row.prediction, row.label):
+            if index is not None:
+                yield self.want(Logit(unit=index), row.image)
+
+    def wanted(self) -> Iterator[Wanted]:
+        """Yield all accentuations."""
+        for unit in self.units:
+            yield from self.of_feature(unit)
+        for image in self.whole:
+            for unit in self.own_of_image(image):
+                yield self.want(self.feature(unit), image)
+        for row in self.mistakes:
+            yield from self.of_mistake(row)
+
+    def wanted_again(self) -> Iterator[Wanted]:
+        """Yield the first accentuation of each feature, which is made with another random seed too."""
+        for unit in self.units:
+            yield from self.of_feature(unit)[:1]
+
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        return sizes_of(list(self.scan.rows), len(self.items))
