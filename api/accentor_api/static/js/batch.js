@@ -1,5 +1,5 @@
 import { post, read, send } from "./api.js";
-import { ago, duration, find, make, show, words } from "./dom.js";
+import { ago, duration, find, make, pairs, show, words } from "./dom.js";
 import { ENDED, follow } from "./follow.js";
 import { spoken, title } from "./forms.js";
 import { held } from "./key.js";
@@ -14,19 +14,27 @@ let stop = null;
 let id = null;
 let seen = "";
 const pages = {
-  failed: { list: "failures", part: "failures-part", more: "failures-more", limit: FAILURES, row: failure },
+  failed: { list: "failures", part: "failures-part", more: "failures-more", limit: FAILURES, row: failure, arrange: joined },
   succeeded: { list: "results", part: "results-part", more: "results-more", limit: RESULTS, row: picture },
 };
 
 function failure(job) {
   const { code, detail, attempts } = job.failure ?? { code: "unknown", detail: "no reason is known", attempts: 1 };
-  const what = title(spoken(job.spec.feature));
-  return make(
-    "li",
-    {},
-    make("p", {}, make("strong", {}, code), ` ${detail}`),
-    make("p", { class: "hint" }, `${job.spec.custom_id ?? `job ${job.index}`}: `, make("span", { class: "code" }, what), ` in ${job.spec.image.slice(0, 8)}, random seed ${job.spec.seed}${attempts > 1 ? `, ${attempts} attempts` : ""}. ${advice(code)}`),
-  );
+  const reason = make("p", {}, make("strong", {}, code), ` ${detail}`);
+  const group = make("li", {}, reason, make("p", { class: "hint" }, advice(code)), make("ul", {}));
+  const what = make("span", { class: "code" }, title(spoken(job.spec.feature)));
+  const more = `${job.spec.seed ? `, random seed ${job.spec.seed}` : ""}${attempts > 1 ? `, ${attempts} attempts` : ""}`;
+  group.lastChild.append(make("li", {}, `${job.spec.custom_id ?? `job ${job.index}`}: `, what, ` in ${job.spec.image.slice(0, 8)}${more}`));
+  return group;
+}
+
+function joined(list) {
+  for (const group of [...list.children]) {
+    const before = group.previousElementSibling;
+    if (before?.firstChild.textContent !== group.firstChild.textContent) continue;
+    before.lastChild.append(...group.lastChild.children);
+    group.remove();
+  }
 }
 
 function picture(job) {
@@ -39,11 +47,14 @@ function picture(job) {
 
 async function fill(state, cursor = null) {
   const page = pages[state];
+  const mine = id;
   const query = `status=${state}&limit=${page.limit}${cursor ? `&cursor=${cursor}` : ""}`;
   const { data, next_cursor: next } = await read(`/v1/batches/${id}/jobs?${query}`);
+  if (mine !== id) return;
   const rows = data.map(page.row);
   if (cursor) find(page.list).append(...rows);
   else find(page.list).replaceChildren(...rows);
+  page.arrange?.(find(page.list));
   show(find(page.part), find(page.list).children.length > 0);
   show(find(page.more), next !== null);
   find(page.more).onclick = () => fill(state, next).catch(tell);
@@ -52,7 +63,7 @@ async function fill(state, cursor = null) {
 function draw(batch) {
   const { counts, total, state } = batch;
   const ended = counts.succeeded + counts.failed + counts.canceled;
-  find("batch-title").textContent = batch.id;
+  show(find("batch-body"));
   find("batch-state").textContent = `${words(state)}${batch.failure ? `: ${batch.failure.detail}` : ""}`;
   find("batch-state").dataset.kind = state;
   find("batch-progress").max = total || 1;
@@ -62,17 +73,13 @@ function draw(batch) {
     jobs: total.toLocaleString(),
     succeeded: `${counts.succeeded.toLocaleString()}${counts.cached ? ` (${counts.cached.toLocaleString()} were there)` : ""}`,
     failed: counts.failed.toLocaleString(),
-    canceled: counts.canceled.toLocaleString(),
-    running: counts.running.toLocaleString(),
-    queued: counts.queued.toLocaleString(),
-    rate: batch.rate === null ? "–" : `${batch.rate.toPrecision(2)} / s`,
-    left: ENDED.has(state) ? "–" : duration(batch.eta_s) || "–",
+    ...present(counts, ["canceled", "running", "queued"]),
+    ...(batch.rate === null ? {} : { rate: `${batch.rate.toPrecision(2)} / s` }),
+    ...(ENDED.has(state) ? {} : { left: duration(batch.eta_s) || "–" }),
     submitted: ago(batch.created_at),
     ...batch.metadata,
   };
-  find("batch-figures").replaceChildren(
-    ...Object.entries(figures).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))),
-  );
+  find("batch-figures").replaceChildren(...pairs(figures));
   show(find("batch-cancel"), !ENDED.has(state) && state !== "canceling");
   show(find("batch-retry"), ENDED.has(state) && counts.failed > 0);
   downloads(batch);
@@ -83,6 +90,8 @@ function draw(batch) {
     fill("succeeded").catch(tell);
   }
 }
+
+const present = (counts, names) => Object.fromEntries(names.filter((name) => counts[name]).map((name) => [name, counts[name].toLocaleString()]));
 
 function downloads({ counts }) {
   const offered = Object.entries(FILES).filter(([, file]) => (file === "errors" ? counts.failed : counts.succeeded) > 0);
@@ -126,6 +135,7 @@ export function open({ batch }) {
   id = batch;
   seen = "";
   find("batch-title").textContent = id;
+  show(find("batch-body"), false);
   for (const page of Object.values(pages)) show(find(page.part), false);
   watch();
 }

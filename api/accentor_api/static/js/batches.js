@@ -1,11 +1,11 @@
 import { read } from "./api.js";
-import { ago, duration, find, make, show, words } from "./dom.js";
+import { ago, duration, find, make, replaceRows, show, words } from "./dom.js";
 import { tell } from "./notices.js";
+import { polled } from "./polling.js";
 
-const POLL_MS = 2_000;
 const PAGE = 25;
+const LARGEST_PAGE = 1000;
 
-let timer = null;
 let wanted = PAGE;
 
 function row(batch) {
@@ -14,7 +14,12 @@ function row(batch) {
   return make(
     "tr",
     {},
-    make("td", {}, make("a", { href: `#/batches/${batch.id}`, class: "code", title: batch.id }, batch.id.slice(0, 8))),
+    make(
+      "td",
+      {},
+      make("a", { href: `#/batches/${batch.id}`, class: "code", title: batch.id }, batch.id.slice(0, 8)),
+      batch.lane === "interactive" ? make("small", { class: "hint" }, " one picture") : null,
+    ),
     make("td", { class: "wide" }, batch.model),
     make("td", {}, make("span", { class: "state", "data-kind": batch.state }, words(batch.state))),
     make("td", { class: "wide" }, make("progress", { max: batch.total || 1, value: ended, "aria-label": `${ended} of ${batch.total} jobs ended` })),
@@ -27,34 +32,24 @@ function row(batch) {
 
 async function draw() {
   const page = await read(`/v1/batches?limit=${wanted}`);
-  const focused = document.activeElement?.getAttribute("href");
-  find("batch-rows").replaceChildren(...page.data.map(row));
-  if (focused?.startsWith("#/batches/")) find("batch-rows").querySelector(`[href="${focused}"]`)?.focus();
+  replaceRows(find("batch-rows"), page.data.map(row));
   show(find("batches-empty"), page.data.length === 0);
   show(find("batches-table"), page.data.length > 0);
-  show(find("batches-more"), page.next_cursor !== null);
+  show(find("batches-more"), page.next_cursor !== null && wanted < LARGEST_PAGE);
 }
 
-async function turn() {
-  try {
-    if (!document.hidden) await draw();
-    timer = setTimeout(turn, POLL_MS);
-  } catch (problem) {
-    tell(problem);
-    timer = setTimeout(turn, POLL_MS * 5);
-  }
-}
+const list = polled(draw);
 
 export function open() {
   wanted = PAGE;
-  turn();
+  return list.open();
 }
 
-export const close = () => clearTimeout(timer);
+export const { close } = list;
 
 export function begin() {
   find("batches-more").addEventListener("click", () => {
-    wanted = Math.min(wanted * 2, 1000);
+    wanted = Math.min(wanted * 2, LARGEST_PAGE);
     draw().catch(tell);
   });
 }

@@ -11,6 +11,15 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+export const pairs = (entries) =>
+  Object.entries(entries).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)));
+
+export function replaceRows(body, rows) {
+  const focused = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  body.replaceChildren(...rows);
+  if (focused) body.querySelector(`[href="${focused}"]`)?.focus();
+}
+
 export function show(node, isShown = true) {
   node.hidden = !isShown;
 }

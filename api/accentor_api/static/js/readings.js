@@ -1,4 +1,4 @@
-import { duration, find, make, number, show } from "./dom.js";
+import { duration, find, make, number, pairs, show } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 240;
@@ -43,9 +43,7 @@ export function result(done) {
 
 function figures(entries) {
   show(find("readings"));
-  find("figures").replaceChildren(
-    ...Object.entries(entries).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))),
-  );
+  find("figures").replaceChildren(...pairs(entries));
 }
 
 function curve(description) {

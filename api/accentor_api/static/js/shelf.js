@@ -17,10 +17,12 @@ const kept = () => {
 
 const store = (entries) => localStorage.setItem(PLACE, JSON.stringify(entries.slice(0, MAX)));
 
-export const has = (id) => kept().some((entry) => entry.id === id);
+const what = ({ model, feature, image, seed = 0, recipe }) => JSON.stringify([model, feature, image, seed, recipe]);
+
+export const has = (entry) => kept().some((one) => what(one) === what(entry));
 
 export function keep(entry) {
-  store([entry, ...kept().filter((one) => one.id !== entry.id)]);
+  store([entry, ...kept().filter((one) => what(one) !== what(entry))]);
   draw();
 }
 

@@ -97,7 +97,7 @@ function finish(current, status) {
   stage.result(status, current.blob, feature);
   readings.result(result);
   say(`${feature} in ${current.name}`);
-  find("keep").textContent = shelf.has(status.id) ? "Kept" : "Keep";
+  find("keep").textContent = shelf.has(current.spec) ? "Kept" : "Keep";
   const links = Object.entries(ARTEFACTS).filter(([name]) => urls[name]);
   find("downloads").replaceChildren(
     make("span", { class: "hint" }, "Open"),
