@@ -553,6 +553,28 @@ def test_one_pair_that_does_not_fit(tiny, monkeypatch):
     assert "4 crops of 1 pair" in endings[1].detail
 
 
+class Greedy(nn.Module):
+    """It wants more memory than there is for more than eight crops at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=4)
+
+    def forward(self, x):
+        torch.empty(2**50 if len(x) > 8 else 1)
+        return self.conv(x).mean(dim=(2, 3))
+
+
+def test_memory_of_the_cpu_that_really_runs_out():
+    model = Model(Greedy(), input_size=32, regularization_layer="conv")
+    pairs = [pair(seed=i) for i in range(5)]
+    endings = run(model, pairs, micro_batch=5)
+    assert_same(endings, run(model, pairs, micro_batch=1))
+    (alone,) = run(model, pairs[:1], changed(crops=9))
+    assert isinstance(alone, OutOfMemoryError)
+    assert "9 crops of 1 pair" in alone.detail
+
+
 def test_other_errors_are_not_swallowed(tiny, monkeypatch):
     def broken(*_):
         raise RuntimeError("CUDA error: device-side assert triggered")

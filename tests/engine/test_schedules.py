@@ -8,6 +8,7 @@ from torch import nn
 
 from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs
 from accentor.engine.couplings import Diversity
+from accentor.engine.memory import bytes_per_pair
 from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, steps_needed, strength_step
 from accentor.errors import InvalidRecipeError, InvalidRequestError
 from accentor.spec import Recipe, parse_feature, resolve_recipe
@@ -238,6 +239,19 @@ def test_a_pair_that_does_not_fit_the_bound_is_refused(tiny):
     with pytest.raises(InvalidRequestError, match=r"one pair of 4 crops needs \d+\.\d+ GiB, memory is 0.00 GiB"):
         accentuate(tiny, photo(), "logit:1", QUICK, memory="100kB")
     assert accentuate(tiny, photo(), "logit:1", QUICK, memory="1GiB").after is not None
+
+
+def test_images_that_are_kept_count_as_memory(tiny):
+    """A frame is the image and the gradient of one channel; the suppressed way has its own, and its seed."""
+
+    def needed(**settings):
+        return bytes_per_pair(tiny, frozenset({"late"}), changed(**settings), (40, 30))
+
+    one = 4 * 4 * 40 * 30
+    plain = needed(snapshots=1)
+    assert needed(snapshots=6) - plain == 5 * one
+    assert needed(snapshots=1, strengths=(0.5, 1.0, 2.0)) - plain == 2 * one
+    assert needed(snapshots=1, strengths=(-1.0, 1.0)) - plain == 2 * one
 
 
 # --- specs that contradict themselves ----------------------------------------------------------------------------

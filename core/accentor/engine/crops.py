@@ -132,6 +132,7 @@ class Augmentation:
         self._warps = self._boxes = self._resized = None
         if recipe.augmentation == "jitter":
             self._warps = torch.stack([stream.warps(out) for stream in streams], dim=1).to(self._device)
+            self._whole = whole_image(len(streams), size, out, self._device)
         else:
             boxes = torch.stack([stream.boxes() for stream in streams], dim=1)
             if self._noisy and recipe.noise_at == "crop":
@@ -141,7 +142,6 @@ class Augmentation:
             self._pools = [stream.pool(out * out * channels) for stream in streams]
             starts = [stream.starts(pool.starts) for stream, pool in zip(streams, self._pools, strict=True)]
             self._starts = torch.stack(starts, dim=1).to(self._device)
-
         self.generators = [stream.start for stream in streams]
 
     @property
@@ -154,8 +154,7 @@ class Augmentation:
         if self._warps is not None:
             warps = self._warps[step]
             shape = [len(warps) * self._recipe.crops, self._channels, self._out, self._out]
-            whole = whole_image(len(warps), self._size, self._out, self._device)
-            return Jittered(whole, affine_grid(warps.flatten(0, 1), shape, align_corners=False), noise)
+            return Jittered(self._whole, affine_grid(warps.flatten(0, 1), shape, align_corners=False), noise)
         assert self._boxes is not None  # noqa: S101 - what is not warped is cut
         return crops_of(self._boxes[step], self._size, self._out, noise)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from accentor.engine.models import Model
+from accentor.engine.schedule import kept_steps, steps_needed
 from accentor.errors import InvalidRequestError
 from accentor.spec import Recipe
 
@@ -21,10 +22,13 @@ TRANSIENT = 3
 """Largest activations alive at once beside what is kept for the backward pass: a layer's input, output and gradient."""
 
 CANVASES = 24
-"""Canvas-sized float32 tensors a pair has at once: θ and its gradient, Adam's moments, spectra, frames, the map."""
+"""Canvas-sized float32 tensors a pair has at once: θ and its gradient, Adam's moments, spectra, the map; no frames."""
 
 RESAMPLED = 4
 """Tensors as large as all crops of a pair before their second resize, in the middle of a step."""
+
+_REFUSALS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""What a RuntimeError says where memory ran out: of the CPU's allocator, and of CUDA's libraries."""
 
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
@@ -38,6 +42,11 @@ def read_bytes(size: str | int) -> int:
     if match is None or match[2].upper() not in UNITS or float(match[1]) <= 0:
         raise InvalidRequestError(f"memory is {size!r}: expected a size such as '4GiB', '500MB' or a number of bytes")
     return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether the error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _REFUSALS)
 
 
 def micro_batch(
@@ -83,4 +92,11 @@ def bytes_per_pair(model: Model, layers: frozenset[str], recipe: Recipe, canvas:
     del outputs
     crop = sum(sizes) + TRANSIENT * max(sizes, default=0)
     between = RESAMPLED * side * max(canvas) * channels * 4
-    return recipe.crops * (crop + between) + CANVASES * channels * canvas[0] * canvas[1] * 4
+    planes = CANVASES * channels + _frames(recipe) * (channels + 1)
+    return recipe.crops * (crop + between) + planes * canvas[0] * canvas[1] * 4
+
+
+def _frames(recipe: Recipe) -> int:
+    """Return how many images and accumulated gradients a pair keeps: the seed's, and those of both ways."""
+    less = steps_needed(recipe, suppress=True)
+    return 1 + len(kept_steps(recipe, steps_needed(recipe))) + (1 + len(kept_steps(recipe, less)) if less else 0)

@@ -19,6 +19,7 @@ from accentor.engine.models import Model
 from accentor.engine.parameterization import Parameterization, parameterize
 from accentor.engine.regularization import Regularizer, balance, project
 from accentor.engine.schedule import kept_steps, learning_rate
+from accentor.engine.stopping import Frame, Stops
 from accentor.errors import NotDifferentiableError
 from accentor.spec import Recipe
 
@@ -77,23 +78,16 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The images [N, C, H, W] after a step, with f [N] and R [N] on the clean images, and Σ|∂f/∂x| [N, H, W] so far."""
-
-    step: int
-    images: Tensor
-    value: Tensor
-    distance: Tensor
-    accumulated: Tensor
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """Frames from the seed to the result; Σ|∂f/∂x| [N, C, H, W]; and after which step each pair stopped, if early."""
+    """Frames from the seed to the result; Σ|∂f/∂x| [N, C, H, W].
+
+    ``stopped`` says after which step each pair reached its target, if it did; ``reached`` is how each was then.
+    """
 
     frames: tuple[Frame, ...]
     accumulated: Tensor
     stopped: tuple[int | None, ...]
+    reached: Frame
 
 
 def optimize(
@@ -131,9 +125,10 @@ def optimize(
     adam = torch.optim.Adam(theta.parameters, lr=recipe.learning_rate, fused=True)
     pull = _Pull(recipe, theta, weight)
     accumulated = torch.zeros_like(seeds)
-    frames = [_clean_frame(problem, 0, seeds, anchors, accumulated)]
+    clean = _Clean(problem, anchors)
+    frames = [clean.frame(0, seeds, accumulated)]
     steps = steps or recipe.steps
-    kept, stops = kept_steps(recipe, steps), _Stops(problem.stop_at, len(seeds))
+    kept, stops = kept_steps(recipe, steps), Stops(problem.stop_at, frames[0])
     for step in range(steps):
         x = theta.image()
         pixels = x.detach().requires_grad_()
@@ -149,14 +144,13 @@ def optimize(
         if recipe.ball is not None:
             theta.set_image(*project(theta.image().detach(), anchors, recipe.ball))
         if step + 1 in kept or stops:
-            frame = _clean_frame(problem, step + 1, theta.image().detach(), anchors, accumulated)
-            if stops.note(frame) or step + 1 in kept:
-                frames.append(frame)
-            if stops.all_ended(frame):
+            frame = clean.frame(step + 1, theta.image().detach(), accumulated)
+            frames += [frame] if step + 1 in kept else []
+            if stops.all_ended(frame, ask=step + 1 in kept):
                 break
         if on_step is not None:
             on_step(step + 1, here.value.detach().mean(dim=1), pixels.detach())
-    return Outcome(tuple(frames), accumulated, stops.steps)
+    return Outcome(tuple(frames), accumulated, stops.steps(), stops.reached)
 
 
 class _Pull:
@@ -196,41 +190,20 @@ class _Pull:
         return torch.stack([part.abs().flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
 
 
-class _Stops:
-    """Which pairs have reached their target, and after which step."""
+class _Clean:
+    """Measures f and R on the clean images: each shown whole, without noise."""
 
-    def __init__(self, targets: Tensor | None, count: int) -> None:
-        self._targets = targets
-        self._steps: list[int | None] = [None] * count
+    def __init__(self, problem: Problem, anchors: Tensor) -> None:
+        self._problem = problem
+        self._anchors = anchors
+        count, _, *size = anchors.shape
+        self._view = whole_image(count, (size[0], size[1]), problem.model.card.input_size, anchors.device)
 
-    def __bool__(self) -> bool:
-        return self._targets is not None
-
-    @property
-    def steps(self) -> tuple[int | None, ...]:
-        return tuple(self._steps)
-
-    def note(self, frame: Frame) -> bool:
-        """Note the pairs that have just reached their target; tell whether any has."""
-        if self._targets is None:
-            return False
-        reached = (frame.value >= self._targets).tolist()
-        new = [row for row, is_there in enumerate(reached) if is_there and self._steps[row] is None]
-        for row in new:
-            self._steps[row] = frame.step
-        return bool(new)
-
-    def all_ended(self, frame: Frame) -> bool:
-        """Tell whether no pair has a reason to go on: each has reached its target, or is not finite."""
-        alive = frame.value.isfinite().tolist()
-        return not any(ok and stopped is None for ok, stopped in zip(alive, self._steps, strict=True))
-
-    def running(self, gradients: Tensor) -> Tensor:
-        """Return the gradients [N, C, H, W] with those of stopped pairs set to 0."""
-        if self._targets is None or not any(self._steps):
-            return gradients
-        mask = torch.tensor([stopped is None for stopped in self._steps], device=gradients.device)
-        return gradients * mask[:, None, None, None]
+    def frame(self, step: int, images: Tensor, accumulated: Tensor) -> Frame:
+        """Return the images [N, C, H, W] after a step with their values."""
+        with torch.no_grad():
+            value, distance, _ = self._problem.measure(self._view, images, self._anchors, self._problem.model)
+        return Frame(step, images, value[:, 0], distance[:, 0], accumulated.mean(dim=1))
 
 
 def _gradient(values: Tensor, pixels: Tensor, *, keep: bool = False) -> Tensor:
@@ -239,11 +212,3 @@ def _gradient(values: Tensor, pixels: Tensor, *, keep: bool = False) -> Tensor:
         raise NotDifferentiableError("the feature has no gradient with respect to the image at this layer")
     (gradient,) = grad(values.mean(dim=1).sum(), pixels, retain_graph=keep)
     return gradient
-
-
-def _clean_frame(problem: Problem, step: int, images: Tensor, anchors: Tensor, accumulated: Tensor) -> Frame:
-    model = problem.model
-    view = whole_image(len(images), (images.shape[2], images.shape[3]), model.card.input_size, images.device)
-    with torch.no_grad():
-        value, distance, _ = problem.measure(view, images, anchors, model)
-    return Frame(step, images, value[:, 0], distance[:, 0], accumulated.mean(dim=1))

@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,13 +13,15 @@ from accentor.engine.canvas import ImageLike, fit_canvas
 from accentor.engine.couplings import Coupling
 from accentor.engine.crops import Augmentation, Stream
 from accentor.engine.features import Objective, inline, layers_of, notes_of
+from accentor.engine.memory import is_out_of_memory
 from accentor.engine.memory import micro_batch as fitting_micro_batch
 from accentor.engine.models import Model
 from accentor.engine.opacity import opacity_map
-from accentor.engine.optimize import Frame, Outcome, Problem, optimize
+from accentor.engine.optimize import Outcome, Problem, optimize
 from accentor.engine.outputs.pictures import to_bytes
 from accentor.engine.precision import choose_precision, name_of
 from accentor.engine.schedule import snapshot_steps, steps_needed, strength_step
+from accentor.engine.stopping import Frame
 from accentor.errors import (
     InvalidRecipeError,
     InvalidRequestError,
@@ -188,7 +190,9 @@ class Runner:
             part = members[start : start + (1 if alone else self._sizes[group])]
             try:
                 endings = self._run_together(part)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(part) > 1 and self._coupling is None:
                     self._sizes[group] = len(part) // 2
                     continue
@@ -259,6 +263,8 @@ class Runner:
         last = self._recipe.steps if stopped is None else stopped
         marks = {0, last, *snapshot_steps(self._recipe)}
         frames = [frame for frame in up.frames if frame.step in marks and frame.step <= last]
+        if stopped is not None and frames[-1].step < stopped:
+            frames.append(replace(up.reached, step=stopped))
         pixels = frames[-1].images[row].cpu()
         seen = [*up.frames, *(down.frames if down is not None else ())]
         if frames[-1].step < last or not all(_is_finite(frame, row) for frame in seen if frame.step <= last):
