@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from accentor.spec import BatchHeader, BatchLine, BatchSpec, DictionarySpec, JobSpec, Problem
 from accentor.spec.datasets import DatasetSpec
+from accentor.spec.scans import ScanSpec
 from accentor.spec.webhooks import TEST, EventType, WebhookEvent, WebhookSpec
 from accentor_api.access import is_open
 from accentor_api.problems import PROBLEM_TYPE, RESPONSES
@@ -21,6 +22,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     BatchHeader,
     BatchLine,
     DatasetSpec,
+    ScanSpec,
     DictionarySpec,
     WebhookSpec,
     WebhookEvent,
@@ -114,6 +116,19 @@ DICTIONARY_BODY: dict[str, Any] = {
             "application/json": {
                 "schema": _ref(DictionarySpec),
                 "examples": _examples(channels=CHANNELS, uploaded=SAE),
+            }
+        },
+    }
+}
+SCAN = {"model": "resnet50", "layer": "layer3", "top_k": 16}
+SCAN_DICTIONARY = {"model": "resnet50", "dictionary": "sae", "code": "pre"}
+SCAN_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _ref(ScanSpec),
+                "examples": _examples(layer=SCAN, dictionary=SCAN_DICTIONARY),
             }
         },
     }

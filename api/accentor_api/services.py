@@ -27,6 +27,7 @@ from accentor.storage import ObjectStore, open_store
 from accentor.storage.datasets import DatasetStore
 from accentor.storage.dictionaries import DictionaryStore
 from accentor.storage.images import StoredImages
+from accentor.storage.scans import ScanStore
 from accentor_api.archive import Archive
 from accentor_api.backlog import Backlog
 from accentor_api.callers import current_key
@@ -60,6 +61,7 @@ class Services:
         self.archive = Archive(objects)
         self.datasets = DatasetStore(objects)
         self.images = StoredImages(objects, self.datasets)
+        self.scans = ScanStore(objects)
         self.indexer = Indexer(self.datasets, settings, closing)
         self.dictionaries = DictionaryStore(objects)
         self.looks = Looks(1.0 / (2.0 * settings.events_per_s))

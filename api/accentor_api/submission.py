@@ -70,6 +70,7 @@ def create(
     *,
     skipped: int = 0,
     announced: bool = True,
+    shard_jobs: int | None = None,
 ) -> None:
     """Create a batch whose specification is stored: from now on it is seen and run."""
     services.admit(batch_id, total)
@@ -85,6 +86,7 @@ def create(
             deadline_s=batch.deadline_s,
             lifetime_s=services.settings.batch_lifetime_s,
             skipped=skipped,
+            shard_jobs=shard_jobs,
             owner=caller_id() if announced else None,
         )
     )

@@ -24,6 +24,7 @@ from accentor.spec import (
     Recipe,
 )
 from accentor.spec.datasets import DatasetCard, DatasetRow, DatasetSpec, DatasetStatus, SkippedMember
+from accentor.spec.scans import ScanCard, ScanSpec, ScanStatus
 from accentor_client._requests import (
     API_ROOT,
     Body,
@@ -170,6 +171,8 @@ class Look(Generic[S]):
 
 _VERSIONS = TypeAdapter(list[DictionaryCard])
 _LAYERS = TypeAdapter(list[LayerInfo])
+_SCANS = TypeAdapter(list[ScanStatus])
+_SCAN_CARDS = TypeAdapter(list[ScanCard])
 _RECIPES = TypeAdapter(dict[str, Recipe])
 
 
@@ -314,6 +317,21 @@ def delete_dataset(name: str) -> Call[None]:
     return Call("DELETE", f"{API_ROOT}/datasets/{segment(name)}", read_nothing)
 
 
+def create_scan(name: str, spec: ScanSpec) -> Call[ScanStatus]:
+    """Scan a dataset."""
+    return once(post(f"/datasets/{segment(name)}/scans", model_reader(ScanStatus), spec))
+
+
+def get_scan(name: str, scan: str) -> Call[ScanStatus]:
+    """Ask how a scan stands."""
+    return get(f"/datasets/{segment(name)}/scans/{segment(scan)}", model_reader(ScanStatus))
+
+
+def list_scans(name: str) -> Call[list[ScanStatus]]:
+    """List the scans of a dataset."""
+    return get(f"/datasets/{segment(name)}/scans", lambda response: _SCANS.validate_python(read_json(response)))
+
+
 def has_file(sha256: str) -> Call[bool]:
     """Ask whether the service has a file that a dictionary is to be made from."""
     return Call("HEAD", f"{API_ROOT}/dictionaries/files/{segment(sha256)}", read_presence)
@@ -347,12 +365,18 @@ def list_dictionaries(model: str | None, cursor: str | None, limit: int) -> Call
     return get("/dictionaries", model_reader(DictionaryPage), model=model, cursor=cursor, limit=limit)
 
 
+def list_dictionary_scans(name: str) -> Call[list[ScanCard]]:
+    """List the scans of a dictionary."""
+    path = f"/dictionaries/{segment(name)}/scans"
+    return get(path, lambda response: _SCAN_CARDS.validate_python(read_json(response)))
+
+
 def list_dictionary_features(
-    name: str, search: str | None, state: str | None, cursor: str | None, limit: int
+    name: str, search: str | None, state: str | None, scan: str | None, cursor: str | None, limit: int
 ) -> Call[FeaturePage]:
     """List the features of a dictionary."""
     path = f"/dictionaries/{segment(name)}/features"
-    return get(path, model_reader(FeaturePage), search=search, state=state, cursor=cursor, limit=limit)
+    return get(path, model_reader(FeaturePage), search=search, state=state, scan=scan, cursor=cursor, limit=limit)
 
 
 def delete_dictionary(name: str) -> Call[None]:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
-from pydantic import ValidationError
-
 from accentor.datasets.folders import LocalMember, folder_members
 from accentor.errors import AccentorError, InvalidImageError, InvalidRequestError, TooLargeError, error_from_code
 from accentor.spec.datasets import DatasetCard, DatasetMember, DatasetRow, DatasetSpec, DatasetStatus, SkippedMember
 from accentor_client import _calls
 from accentor_client._following import Patience, Stream, Told
+from accentor_client._sources import checked
 
 PAGE = 200
 CHUNK = 32
@@ -85,11 +84,7 @@ def dataset_spec(name: str, options: DatasetOptions, uploaded: FolderUpload | No
         for local in ("folder", "labels_file", "masks"):
             fields.pop(local, None)
         fields |= {"images": uploaded.listed, "skipped": uploaded.skipped}
-    try:
-        return DatasetSpec.model_validate({**fields, "name": name})
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise InvalidRequestError(told) from error
+    return checked(DatasetSpec, {**fields, "name": name})
 
 
 def made(name: str, timeout: float | None) -> Stream[DatasetStatus]:

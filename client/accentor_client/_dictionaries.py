@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
-from pydantic import ValidationError
-
-from accentor.errors import InvalidFeatureError, InvalidRequestError
+from accentor.errors import InvalidFeatureError
 from accentor.spec import DictionaryCard, DictionaryFeature, DictionarySpec, sha256_hex
 from accentor.spec.dictionaries import Activation
 from accentor_client import _calls
 from accentor_client._datasets import through_pages
 from accentor_client._following import Program, Stream
+from accentor_client._sources import checked
 
 PAGE = 200
 SUFFIXES = (".npy", ".safetensors")
@@ -75,11 +74,7 @@ def making(name: str, model: str, data: bytes | None, options: DictionaryOptions
     """Send a file unless the service has it, and make a dictionary."""
     file = None if data is None else sha256_hex(data)
     fields: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    try:
-        spec = DictionarySpec.model_validate({**fields, "name": name, "model": model, "file": file})
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise InvalidRequestError(told.removeprefix(": ")) from error
+    spec = checked(DictionarySpec, {**fields, "name": name, "model": model, "file": file})
     if data is not None and file is not None and not (yield _calls.has_file(file)):
         yield _calls.put_file(file, data)
     card: DictionaryCard = yield _calls.create_dictionary(spec)
@@ -91,6 +86,6 @@ def all_dictionaries(model: str | None) -> Stream[DictionaryCard]:
     return through_pages(lambda cursor: _calls.list_dictionaries(model, cursor, PAGE))
 
 
-def all_features(name: str, search: str | None, state: str | None) -> Stream[DictionaryFeature]:
+def all_features(name: str, search: str | None, state: str | None, scan: str | None) -> Stream[DictionaryFeature]:
     """Tell the features of a dictionary in order."""
-    return through_pages(lambda cursor: _calls.list_dictionary_features(name, search, state, cursor, PAGE))
+    return through_pages(lambda cursor: _calls.list_dictionary_features(name, search, state, scan, cursor, PAGE))

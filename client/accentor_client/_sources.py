@@ -114,7 +114,7 @@ def identity(source: ImageSource) -> Hashable:
 
 def job_spec(options: JobOptions, image_id: str) -> JobSpec:
     """Return the specification of a job; faults that can be seen without the service are told at once."""
-    return _checked(JobSpec, {**_parsed(options), "image": image_id})
+    return checked(JobSpec, {**_parsed(options), "image": image_id})
 
 
 def batch_spec(options: BatchOptions, image_ids: Sequence[str]) -> BatchSpec:
@@ -122,10 +122,10 @@ def batch_spec(options: BatchOptions, image_ids: Sequence[str]) -> BatchSpec:
     fields = _parsed(options)
     if "jobs" in options:
         jobs = zip(options["jobs"], image_ids, strict=True)
-        return _checked(BatchSpec, {**fields, "jobs": [{**_parsed(job), "image": name} for job, name in jobs]})
+        return checked(BatchSpec, {**fields, "jobs": [{**_parsed(job), "image": name} for job, name in jobs]})
     images = options.get("images")
     chosen = images if isinstance(images, DatasetImages | Mapping) else list(image_ids)
-    return _checked(BatchSpec, {**fields, "images": chosen})
+    return checked(BatchSpec, {**fields, "images": chosen})
 
 
 def _parsed(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,8 @@ def _features(given: FeaturesSource) -> Any:
     return [parse_feature(feature) if isinstance(feature, str) else feature for feature in listed]
 
 
-def _checked(kind: type[M], fields: Mapping[str, Any]) -> M:
+def checked(kind: type[M], fields: Mapping[str, Any]) -> M:
+    """Return what is asked of the service; `InvalidRequestError`, or the error that it is, if it is not valid."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -154,5 +155,5 @@ def _checked(kind: type[M], fields: Mapping[str, Any]) -> M:
         cause = faults[0].get("ctx", {}).get("error")
         if len(faults) == 1 and isinstance(cause, AccentorError):
             raise cause from error
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        told = "; ".join(": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]])) for fault in faults)
         raise InvalidRequestError(told) from error

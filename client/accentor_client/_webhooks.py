@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from accentor.errors import InvalidRequestError
 from accentor.spec.webhooks import Webhook, WebhookAttempt, WebhookMessage, WebhookSpec, WebhookWithSecret
 from accentor_client._calls import Answer
 from accentor_client._requests import API_ROOT, Call, get, model_reader, post, read_nothing, segment
+from accentor_client._sources import checked
 
 DAY_S = 86_400
 
@@ -28,12 +26,7 @@ class AttemptList(Answer):
 def create(url: str, events: Sequence[str] | None, description: str) -> Call[WebhookWithSecret]:
     """Make a webhook."""
     fields: dict[str, Any] = {"url": url, "description": description} | ({} if events is None else {"events": events})
-    try:
-        spec = WebhookSpec.model_validate(fields)
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise InvalidRequestError(told) from error
-    return post("/webhooks", model_reader(WebhookWithSecret), spec)
+    return post("/webhooks", model_reader(WebhookWithSecret), checked(WebhookSpec, fields))
 
 
 def everything() -> Call[WebhookList]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Unpack
 
 from accentor.spec import DictionaryCard, DictionaryFeature
+from accentor.spec.scans import ScanCard
 from accentor_client import _calls
 from accentor_client._dictionaries import (
     DictionaryOptions,
@@ -38,16 +39,20 @@ class AsyncDictionaries:
         """Return all versions, the newest first."""
         return await self._transport.send(_calls.list_dictionary_versions(name))
 
+    async def scans(self, name: str) -> Sequence[ScanCard]:
+        """Return the finished scans of a dictionary, over any dataset, the newest first."""
+        return await self._transport.send(_calls.list_dictionary_scans(name))
+
     async def list(self, model: str | None = None) -> AsyncIterator[DictionaryCard]:
         """Go through the newest versions of all dictionaries, or of a model's, by name."""
         async for card in self._transport.go_through(all_dictionaries(model)):
             yield card
 
     async def features(
-        self, name: str, *, search: str | None = None, state: str | None = None
+        self, name: str, *, search: str | None = None, state: str | None = None, scan: str | None = None
     ) -> AsyncIterator[DictionaryFeature]:
-        """Go through the features, those whose label has ``search`` in it, and of one state, if given."""
-        async for feature in self._transport.go_through(all_features(name, search, state)):
+        """Go through the features: with ``search`` in the label, of one state, with statistics of a scan, if given."""
+        async for feature in self._transport.go_through(all_features(name, search, state, scan)):
             yield feature
 
     async def delete(self, name: str) -> None:

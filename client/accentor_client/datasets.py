@@ -7,6 +7,7 @@ from typing import Unpack
 
 from accentor.errors import AccentorError
 from accentor.spec.datasets import DatasetCard, DatasetRow, DatasetStatus, SkippedMember
+from accentor.spec.scans import ScanStatus
 from accentor_client import _calls
 from accentor_client._datasets import (
     UNUSABLE,
@@ -19,6 +20,7 @@ from accentor_client._datasets import (
     folder_upload,
     made,
 )
+from accentor_client._scans import ScanOptions, saving, scanning
 from accentor_client._transport import Transport
 from accentor_client.resources import UPLOADS, Images
 
@@ -87,6 +89,41 @@ class Datasets:
     def skipped(self, name: str) -> Sequence[SkippedMember]:
         """Return the members that could not be read, and why."""
         return self._transport.send(_calls.list_skipped(name))
+
+    def scan(
+        self,
+        name: str,
+        *,
+        model: str,
+        timeout: float | None = None,
+        on_progress: Done = lambda done, total: None,
+        **options: Unpack[ScanOptions],
+    ) -> ScanStatus:
+        """Scan the dataset, unless that was done before, and wait until it is ready; `scans` lists those there are.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait; none: as long as it takes. The scan goes on after it.
+        on_progress
+            Is told how many shards are done.
+
+        Raises
+        ------
+        UnknownLayerError, UnknownDictionaryError, InvalidFeatureError
+            If the model has no such layer, or the dictionary is not for it.
+        """
+        for status in self._transport.go_through(scanning(name, model, options, timeout)):
+            on_progress(status.done, status.shards)
+        return status
+
+    def scans(self, name: str) -> Sequence[ScanStatus]:
+        """Return the scans of a dataset's newest version, or of ``NAME@VERSION``, as they stand."""
+        return self._transport.send(_calls.list_scans(name))
+
+    def save_scan(self, scan: ScanStatus, folder: str | Path) -> Path:
+        """Write the tables of a scan into a folder, as `accentor.engine.scan.write_scan` does, and return it."""
+        return self._transport.run(saving(scan, Path(folder)))
 
     def delete(self, name: str) -> None:
         """Delete a dataset, or ``NAME@VERSION``; batches that were submitted with it go on."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Unpack
 
 from accentor.spec import DictionaryCard, DictionaryFeature
+from accentor.spec.scans import ScanCard
 from accentor_client import _calls
 from accentor_client._dictionaries import (
     DictionaryOptions,
@@ -50,15 +51,19 @@ class Dictionaries:
         """Return all versions, the newest first."""
         return self._transport.send(_calls.list_dictionary_versions(name))
 
+    def scans(self, name: str) -> Sequence[ScanCard]:
+        """Return the finished scans of a dictionary, over any dataset, the newest first."""
+        return self._transport.send(_calls.list_dictionary_scans(name))
+
     def list(self, model: str | None = None) -> Iterator[DictionaryCard]:
         """Go through the newest versions of all dictionaries, or of a model's, by name."""
         yield from self._transport.go_through(all_dictionaries(model))
 
     def features(
-        self, name: str, *, search: str | None = None, state: str | None = None
+        self, name: str, *, search: str | None = None, state: str | None = None, scan: str | None = None
     ) -> Iterator[DictionaryFeature]:
-        """Go through the features, those whose label has ``search`` in it, and of one state, if given."""
-        yield from self._transport.go_through(all_features(name, search, state))
+        """Go through the features: with ``search`` in the label, of one state, with statistics of a scan, if given."""
+        yield from self._transport.go_through(all_features(name, search, state, scan))
 
     def delete(self, name: str) -> None:
         """Delete a dictionary, or ``NAME@VERSION``; jobs that are still to be computed with it fail."""

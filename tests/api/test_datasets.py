@@ -1,11 +1,14 @@
 """Datasets over HTTP."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from tests.api.scans import finish
 from tests.api.service import Service, digest, picture
 from tests.servers import wait_until
 
+from accentor.spec import Failure
 from accentor_api import openapi
 
 
@@ -137,3 +140,84 @@ def test_the_examples_are_accepted(service: Service) -> None:
         body = json.dumps(example).replace(openapi.IMAGE, uploaded)
         answer = service.http.post("/v1/datasets", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 202, answer.text
+
+
+def scans(service: Service, **spec: Any) -> Any:
+    return service.http.post("/v1/datasets/d/scans", json={"model": "toy", **spec})
+
+
+def test_a_scan_and_what_is_paired_by_it(service: Service, tmp_path: Path) -> None:
+    for index in range(5):
+        service.objects.put(f"photos/{index}.png", picture(index))
+    create(service, prefix="photos/")
+    paired = {"features": {"layer": "conv1", "range": "2:5"}, "images": {"dataset": "d"}, "pairing": {"top_k": 2}}
+    answer = service.http.post("/v1/batches", json={"model": "toy", **paired})
+    assert answer.status_code == 422
+    assert "no scan of layer conv1" in answer.json()["errors"][0]["detail"]
+    assert answer.json()["errors"][0]["pointer"] == "/pairing"
+    started = scans(service, layer="conv1", top_k=3)
+    assert started.status_code == 202, started.text
+    status = started.json()
+    assert (status["state"], status["shards"], status["done"]) == ("queued", 1, 0)
+    assert scans(service, layer="conv1", top_k=3).json() == status
+    batch = service.http.get(f"/v1/batches/{status['batch']}").json()
+    assert (batch["total"], batch["state"]) == (1, "queued")
+    for path in ("jobs", "results"):
+        answer = service.http.get(f"/v1/batches/{status['batch']}/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
+        assert f"/v1/datasets/d/scans/{status['id']}" in answer.json()["detail"]
+    tops = [[unit % 5, (unit + 2) % 5, (unit + 1) % 5] for unit in range(8)]
+    tops[3] = [4]
+    finish(service, status, tops, tmp_path)
+    ready = service.http.get(started.headers["Location"]).json()
+    assert (ready["state"], ready["card"]["features"]) == ("ready", 8)
+    assert service.http.get(ready["tables"]["sample"]).content == b"sample"
+    assert service.http.get("/v1/datasets/d/scans").json()[0]["card"] == ready["card"]
+    assert scans(service, layer="conv1", top_k=3).status_code == 200
+    made = service.submit(**paired)
+    assert made["total"] == 5
+    page = service.http.get(f"/v1/batches/{made['id']}/jobs").json()["data"]
+    assert [(job["spec"]["feature"]["unit"], job["spec"]["image"]) for job in page] == [
+        (unit, digest(picture(image))) for unit, image in ((2, 2), (2, 4), (3, 4), (4, 4), (4, 1))
+    ]
+    listed = service.submit(
+        features=["channel:conv1:3", "-channel:conv1:2"], images={"dataset": "d"}, pairing={"top_k": 3}
+    )
+    assert listed["total"] == 4
+    for changed, said in (
+        ({"pairing": {"top_k": 4}}, "those there are keep 3"),
+        ({"pairing": {"top_k": 2, "scan": "0" * 16}}, "no scan"),
+        ({"features": ["logit:1"]}, "knows no top images of logit:1"),
+        ({"images": [digest(picture(1))]}, "needs the images of a dataset"),
+    ):
+        answer = service.http.post("/v1/batches", json={"model": "toy", **paired, **changed})
+        assert answer.status_code == 422
+        assert said in answer.json()["errors"][0]["detail"]
+
+
+def test_scans_that_fail_and_that_cannot_be(service: Service) -> None:
+    service.objects.put("photos/0.png", picture())
+    create(service, prefix="photos/")
+    status = scans(service, layer="conv1").json()
+    service.fail(status["batch"], 0, Failure(code="out-of-memory", detail="too large"))
+    failed = service.http.get(f"/v1/datasets/d/scans/{status['id']}").json()
+    assert (failed["state"], failed["failure"]["code"]) == ("failed", "out-of-memory")
+    again = scans(service, layer="conv1").json()
+    assert again["batch"] != status["batch"]
+    assert (again["id"], again["state"]) == (status["id"], "queued")
+    assert service.http.post(f"/v1/batches/{again['batch']}/cancel").status_code == 200
+    assert service.http.get(f"/v1/datasets/d/scans/{status['id']}").json()["state"] == "canceled"
+    for spec, code in (
+        ({"layer": "conv"}, "unknown-layer"),
+        ({"dictionary": "sae"}, "unknown-dictionary"),
+        ({}, "invalid-request"),
+        ({"layer": "conv1", "dictionary": "sae"}, "invalid-request"),
+        ({"layer": "conv1", "top_k": 0}, "invalid-request"),
+        ({"layer": "conv1", "model": "other"}, "unknown-model"),
+    ):
+        answer = scans(service, **spec)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["code"] == code
+    for scan in ("0" * 16, "%2E%2E%2E", "x/y", "x" * 300):
+        assert service.http.get(f"/v1/datasets/d/scans/{scan}").status_code == 404
+    assert service.http.get("/v1/datasets/other/scans").status_code == 404

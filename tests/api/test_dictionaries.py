@@ -2,10 +2,12 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.api.scans import finish
 from tests.api.service import CARD, Service, picture
 from tests.servers import wait_until
 
@@ -65,6 +67,23 @@ def test_an_uploaded_file_becomes_a_dictionary_once(service: Service, card: Dict
     page = service.http.get("/v1/dictionaries", params={"limit": 1}).json()
     assert page["next_cursor"] == "sae"
     assert service.http.get("/v1/dictionaries", params={"model": "none"}).json()["data"] == []
+
+
+def test_statistics_of_a_scan(service: Service, card: DictionaryCard, tmp_path: Path) -> None:
+    assert service.http.get("/v1/dictionaries/sae/scans").json() == []
+    service.objects.put("photos/0.png", picture())
+    service.http.post("/v1/datasets", json={"name": "d", "prefix": "photos/"})
+    wait_until(lambda: service.http.get("/v1/datasets/d").json()["state"] == "ready")
+    status = service.http.post("/v1/datasets/d/scans", json={"model": "toy", "dictionary": "sae"}).json()
+    finish(service, status, [[0]] * card.features, tmp_path)
+    assert [scan["id"] for scan in service.http.get("/v1/dictionaries/sae/scans").json()] == [status["id"]]
+    for params in ({}, {"scan": status["id"]}):
+        features = service.http.get("/v1/dictionaries/sae/features", params=params).json()["data"]
+        told = [feature["statistics"] for feature in features]
+        assert [one["density"] for one in told] == [0.5, 0.25, 0, None, 1]
+        assert [one["fires"] for one in told] == [one["max"] for one in told] == [0, 0.25, 0.5, 0.75, None]
+    answer = service.http.get("/v1/dictionaries/sae/features", params={"scan": "0" * 16})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
 def test_the_same_contents_answer_200(service: Service) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.api.conftest import bare, running, service
+from tests.api.scans import Scanner
 from tests.api.service import Service, picture
 from tests.cli.test_service_commands import Run, run
 
@@ -49,5 +50,34 @@ def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
         (("d", "--tar", "nothing/"), "no tar whose key begins with"),
     ):
         status, _, err = run("dataset", "create", *arguments)
+        assert status == 2
+        assert said in " ".join(err.split())
+
+
+def test_a_scan_and_what_is_paired_by_it(run: Run, service: Service, tmp_path: Path) -> None:
+    for index in range(3):
+        service.objects.put(f"photos/{index}.png", picture(index))
+    run("dataset", "create", "d", "--prefix", "photos/")
+    Scanner(service, [[unit % 3, (unit + 1) % 3] for unit in range(8)], tmp_path).start()
+    scanned = ("dataset", "scan", "d", "--model", "toy", "--layer", "conv1", "--top-k", "2")
+    status, out, _ = run(*scanned, "--out", tmp_path / "out")
+    assert status == 0
+    assert "conv1 of toy: 8 features on 3 images" in out
+    assert (tmp_path / "out" / "sample.parquet").read_bytes() == b"sample"
+    told = json.loads(run(*scanned, "--json")[1])
+    assert (told["state"], told["card"]["top_k"]) == ("ready", 2)
+    assert told["id"] in run("dataset", "show", "d")[1]
+    assert [scan["id"] for scan in json.loads(run("dataset", "show", "d", "--json")[1])["scans"]] == [told["id"]]
+    paired = ("submit", "--model", "toy", "--layer", "conv1", "--dataset", "d", "--json")
+    assert json.loads(run(*paired, "--top-k", "2")[1])["total"] == 16
+    assert json.loads(run(*paired)[1])["total"] == 24
+    for arguments, said in (
+        ((*paired, "--top-k", "3"), "keep 2"),
+        ((*paired, "--top-k", "2", "--pairing", "zip"), "--pairing and --top-k were given"),
+        ((*paired, tmp_path), "either images, a file of JSON Lines, or --dataset"),
+        (("submit", "--layer", "conv1"), "either images, a file of JSON Lines, or --dataset"),
+        (("dataset", "scan", "d", "--model", "toy"), "either layer or dictionary"),
+    ):
+        status, _, err = run(*arguments)
         assert status == 2
         assert said in " ".join(err.split())

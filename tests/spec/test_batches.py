@@ -95,7 +95,7 @@ def test_what_the_catalog_does_not_have(card):
 
 
 def test_top_k_needs_a_scan(card):
-    with pytest.raises(InvalidRequestError, match="by the 8 images .* needs a scan"):
+    with pytest.raises(InvalidRequestError, match="by the 8 images .* needs the images of a dataset"):
         batch(features={"layer": "stem"}, pairing={"top_k": 8}).expand(card)
     for wrong in ({"top_k": 0}, {"top_k": 1_001}, {"top": 1}):
         with pytest.raises(ValidationError):

@@ -15,6 +15,7 @@ from torch import nn
 
 from accentor.engine import Dictionary, Model, Pair, accentuate, accentuate_pairs
 from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary, register_dictionary
+from accentor.engine.scan import read_scan, scan
 from accentor.spec import (
     BatchSpec,
     Channel,
@@ -22,21 +23,26 @@ from accentor.spec import (
     DatasetImages,
     DictionaryCard,
     DictionarySpec,
+    LayerFeatures,
     Logit,
     Progress,
     Recipe,
     Result,
+    TopK,
     canonical_json,
     parse_feature,
     sha256_hex,
 )
-from accentor.spec.datasets import DatasetSpec
+from accentor.spec.datasets import DatasetCard, DatasetSpec
+from accentor.spec.scans import ScanBatch
 from accentor.state import NewBatch, dispatch
+from accentor.storage.batches import write_batch
 from accentor.storage.catalog import StoredCatalog
 from accentor.storage.datasets import DatasetStore
 from accentor.storage.dictionaries import DictionaryStore
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
 from accentor.storage.pinning import Pins
+from accentor.storage.scans import TABLES, ScanStore, table_key
 from accentor_worker.runner import run_shard
 from accentor_worker.services import Services
 
@@ -240,3 +246,112 @@ def test_what_the_file_of_an_encoder_does_not_say_is_in_the_card(
     expected = accentuate(model, picture(), here.feature(3) - 0.5 * here.feature(1, "post"), RECIPE, seed=0)
     result = Result.model_validate_json(services.objects.get(result_key(pinned.expand(model.card)[0].key(model.card))))
     assert (result.before, result.after) == (expected.before, expected.after)
+
+
+def scan_batch(services: Services, model: Model, card: DatasetCard, name: str = "b", **fields: object) -> ScanBatch:
+    """Store a scan of two images a job, as the API does, and hand out its shards."""
+    given = {
+        "scan": "0" * 16,
+        "dataset": card.reference,
+        "images": card.images,
+        "shard": 2,
+        "model": MODEL,
+        "layer": "2",
+    }
+    batch = ScanBatch.model_validate({**given, "top_k": 2, "top_features": 3, **fields})
+    write_batch(services.objects, name, batch)
+    services.jobs.create_batch(
+        NewBatch(name, MODEL, model.card.digest, "bulk", batch.total, datetime.now(UTC), shard_jobs=1)
+    )
+    dispatch(services.jobs, services.publish, services.settings)
+    return batch
+
+
+def photographs(services: Services, count: int = 5) -> DatasetCard:
+    for index in range(count):
+        buffer = io.BytesIO()
+        Image.effect_noise((40, 30), 20 * index + 10).convert("RGB").save(buffer, "PNG")
+        services.objects.put(f"photos/{index}.png", buffer.getvalue())
+    return DatasetStore(services.objects).create(DatasetSpec(name="d", prefix="photos/"))[0]
+
+
+def test_a_scan_in_shards_is_the_scan_at_once(services: Services, outbox: Outbox, model: Model, tmp_path: Path) -> None:
+    card = photographs(services)
+    batch = scan_batch(services, model, card)
+    real = replace(services, models=One(model), accentuate=accentuate_pairs, make_pair=Pair)
+    assert len(outbox.ids) == 3
+    for shard in reversed(outbox.ids[1:]):
+        run_shard(real, shard)
+    store = ScanStore(services.objects)
+    assert store.card(card.reference, batch.scan) is None
+    run_shard(real, outbox.ids[0])
+    assert services.jobs.status("b").counts == Counts(succeeded=3)
+    found = store.card(card.reference, batch.scan)
+    assert found is not None
+    assert (found.features, found.seen, found.skipped, found.top_k) == (8, 5, 0, 2)
+    data = [services.objects.get(f"photos/{index}.png") for index in range(5)]
+    expected = scan(model, "2", data, 2)
+    assert list(store.tops(found)) == expected.top.notes[..., 0].tolist()
+    for name in TABLES:
+        (tmp_path / f"{name}.parquet").write_bytes(services.objects.get(table_key(found, name)))
+    stored = read_scan(tmp_path)
+    torch.testing.assert_close(stored.top.values, expected.top.values)
+    torch.testing.assert_close(stored.mean, expected.mean)
+    assert [row.id for row in stored.rows] == [f"{index}.png" for index in range(5)]
+    assert not list(services.objects.keys(f"datasets/d/{card.version}/scans/{batch.scan}/shards/"))
+    scan_batch(services, model, card, "again")
+    for shard in outbox.ids[3:]:
+        run_shard(real, shard)
+    assert services.jobs.status("again").counts == Counts(succeeded=3, cached=3)
+
+    pairing = BatchSpec(model=MODEL, features=LayerFeatures(layer="2"), images=DatasetImages(dataset="d"),
+                        pairing=TopK(top_k=2), seeds=2)  # fmt: skip
+    jobs = pairing.expand(model.card, StoredCatalog(services.objects))
+    assert len(jobs) == 8 * 2 * 2
+    ids = [sha256_hex(one) for one in data]
+    told = [(str(job.feature), ids.index(job.image), job.seed) for job in jobs]
+    assert told == [
+        (f"channel:2:{unit}", image, seed)
+        for unit in range(8) for image in expected.top.notes[unit, :, 0].tolist() for seed in (0, 1)
+    ]  # fmt: skip
+
+
+def test_a_scan_over_images_that_changed(services: Services, outbox: Outbox, model: Model) -> None:
+    card = photographs(services)
+    batch = scan_batch(services, model, card)
+    services.objects.put("photos/1.png", picture())
+    services.objects.delete("photos/4.png")
+    for shard in outbox.ids:
+        run_shard(replace(services, models=One(model)), shard)
+    found = ScanStore(services.objects).card(card.reference, batch.scan)
+    assert found is not None
+    assert (found.seen, found.skipped) == (3, 2)
+    for index in range(5):
+        services.objects.delete(f"photos/{index}.png")
+    scan_batch(services, model, card, "gone", scan="1" * 16)
+    for shard in outbox.ids[3:]:
+        run_shard(replace(services, models=One(model)), shard)
+    status = services.jobs.status("gone")
+    assert (status.counts.succeeded, status.counts.failed) == (2, 1)
+    failure = services.jobs.failures("gone")[0][1]
+    assert "none of the 5 images" in failure.detail
+
+
+def test_a_scan_of_a_dictionary(services: Services, outbox: Outbox, model: Model, tmp_path: Path) -> None:
+    card = photographs(services)
+    draw = torch.Generator().manual_seed(0)
+    here = EncoderDictionary(name="five", layer="2", vectors=torch.randn(5, 8, generator=draw), activation="topk", k=2)
+    made = make(services, model, here, tmp_path)
+    batch = scan_batch(services, model, card, dictionary=made.card.reference, code="pre")
+    for shard in outbox.ids:
+        run_shard(replace(services, models=One(model)), shard)
+    found = ScanStore(services.objects).card(card.reference, batch.scan)
+    assert found is not None
+    data = [services.objects.get(f"photos/{index}.png") for index in range(5)]
+    expected, store = scan(model, here, data, 2, code="pre"), ScanStore(services.objects)
+    assert list(store.tops(found)) == expected.top.notes[..., 0].tolist()
+    assert store.of_dictionary(made.card.reference) == [found]
+    told = store.statistics(found)
+    assert told["mean"] == pytest.approx(expected.mean.tolist())
+    assert told["fires"] == expected.fires.tolist()
+    assert told["max"] == pytest.approx(expected.largest.tolist())

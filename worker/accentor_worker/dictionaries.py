@@ -45,6 +45,13 @@ class Dictionaries:
                 self._fetch(name, model)
         return inline(feature, model)
 
+    def whole(self, name: str, model: ModelCard) -> "Dictionary":
+        """Return a whole dictionary, ``NAME@VERSION``; raises as `feature` does."""
+        from accentor.engine.dictionaries import load_dictionary
+
+        self._fetch(name, model)
+        return load_dictionary(name)
+
     def recipe(self, recipe: Recipe, model: ModelCard) -> Recipe:
         """Return the recipe with its opacity feature by value."""
         shown = recipe.opacity_feature

@@ -15,6 +15,7 @@ from accentor.errors import (
     ServiceError,
 )
 from accentor.spec import KeyMaker
+from accentor.spec.scans import ScanBatch
 from accentor.state import Shard
 from accentor_worker.ledger import Ledger
 from accentor_worker.plan import Item
@@ -24,13 +25,20 @@ logger = logging.getLogger(__name__)
 
 
 class Planner:
-    """Plans shards of one model; what needs no computation, or cannot be computed, is ended on the way."""
+    """Plans shards of one model; what needs no computation, or cannot be computed, is ended on the way.
+
+    Attributes
+    ----------
+    scans
+        The shards that are of scans, with their unfinished jobs.
+    """
 
     def __init__(self, services: Services, ledger: Ledger, model: str) -> None:
         self._services = services
         self._jobs = services.jobs
         self._ledger = ledger
         self._name = model
+        self.scans: list[tuple[Shard, list[int], ScanBatch]] = []
 
     def plan(self, shards: Sequence[Shard]) -> tuple[list[Item], list[tuple[Item, Item]]]:
         """Return the jobs to compute, and those that ask for the same as one of these, each with that one."""
@@ -63,6 +71,9 @@ class Planner:
             raise
         except AccentorError as error:
             self._ledger.fail(shard, left, error)
+            return
+        if batch.scan is not None:
+            self.scans.append((shard, left, batch.scan))
             return
         for index in left:
             try:

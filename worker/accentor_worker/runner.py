@@ -8,6 +8,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from accentor.errors import (
@@ -19,7 +20,8 @@ from accentor.errors import (
     UnexpectedError,
 )
 from accentor.logs import current_shard
-from accentor.spec import Progress, Recipe
+from accentor.spec import JobState, Progress, Recipe
+from accentor.spec.scans import ScanBatch
 from accentor.state import Shard, dispatch
 from accentor_worker.lease import BEATS_PER_LEASE, Lease
 from accentor_worker.ledger import Ledger
@@ -27,6 +29,7 @@ from accentor_worker.pace import Pace
 from accentor_worker.plan import Item, Ready, by_recipe, chunks
 from accentor_worker.planner import Planner
 from accentor_worker.preview import data_url
+from accentor_worker.scans import ShardScan
 from accentor_worker.services import Ending, Services
 from accentor_worker.watch import Left, Reason, Watch
 
@@ -128,6 +131,8 @@ class ShardRun:
         try:
             todo, twins = self._planner.plan(self._shards)
             self._compute(todo)
+            for shard, jobs, batch in self._planner.scans:
+                self._scan(shard, jobs, batch)
             for twin, first in twins:
                 self._ledger.end_twin(twin, first)
         finally:
@@ -145,6 +150,35 @@ class ShardRun:
             if left.reason is Reason.LATE and not self._ended:
                 self._give_up(todo)
             raise
+
+    def _scan(self, shard: Shard, jobs: Sequence[int], batch: ScanBatch) -> None:
+        """Run the jobs of a scan: each is a shard of its dataset."""
+        scan = ShardScan(self._services, batch, self._planner.model)
+        for job in jobs:
+            self._watch.check()
+            if not self._services.jobs.start_jobs(shard.batch, [job]):
+                continue
+            try:
+                is_known = scan.run(job, partial(self._scanned, shard, job, len(batch.range(job))))
+            except Left as left:
+                if left.reason is Reason.LATE:
+                    self._ledger.fail(shard, [job], self._late())
+                raise
+            except ServiceError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                self._ledger.fail(shard, [job], _foreseen(error))
+            else:
+                if self._lease.holds(shard):
+                    self._services.jobs.finish_job(shard.batch, job, JobState.SUCCEEDED, cached=is_known)
+
+    def _scanned(self, shard: Shard, job: int, images: int, done: int) -> None:
+        """Say how far a shard of a scan is; between two batches of images single jobs go first."""
+        self._watch.check()
+        self._interlude()
+        if self._watch.due():
+            self._services.jobs.report_progress(shard.batch, {job: Progress(step=done, steps=images)})
+            self._watch.report((), ())
 
     def _note_speed(self, seconds: float) -> None:
         if self._ended:
@@ -254,9 +288,12 @@ class ShardRun:
 
     def _give_up(self, todo: Sequence[Item]) -> None:
         """Fail what took all the time, the first job if no step was done: the next run has less to do."""
-        limit = self._services.settings.task_soft_limit_s
         for item in self._watch.in_hand or todo[:1]:
-            self._ledger.fail(item.shard, [item.index], TimeLimitError(f"not done after {limit} s, a shard's limit"))
+            self._ledger.fail(item.shard, [item.index], self._late())
+
+    def _late(self) -> TimeLimitError:
+        limit = self._services.settings.task_soft_limit_s
+        return TimeLimitError(f"not done after {limit} s, a shard's limit")
 
 
 def _foreseen(error: Exception) -> AccentorError:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from accentor.errors import AccentorError
 from accentor.settings import Settings
 from accentor.spec import Jobs, JobSpec, LineJobs, ModelCard, Result
+from accentor.spec.scans import ScanBatch
 from accentor.state import JobStore, Publish
 from accentor.storage import ObjectStore
 from accentor.storage.batches import jobs_of, read_batch
@@ -53,10 +54,11 @@ MakePair = Callable[..., Any]
 
 
 class StoredBatch(NamedTuple):
-    """What was submitted: its jobs, and whether they are computed though they were before."""
+    """What was submitted: its jobs, and whether they are computed though they were before; or a scan."""
 
-    jobs: Jobs | LineJobs
+    jobs: Jobs | LineJobs | tuple[()]
     force: bool
+    scan: ScanBatch | None = None
 
 
 class Batches:
@@ -70,7 +72,10 @@ class Batches:
         place = (batch_id, card.digest)
         if place not in self._kept:
             batch = read_batch(objects, batch_id)
-            self._kept[place] = StoredBatch(jobs_of(objects, batch_id, batch, card), batch.force)
+            if isinstance(batch, ScanBatch):
+                self._kept[place] = StoredBatch((), batch.force, batch)
+            else:
+                self._kept[place] = StoredBatch(jobs_of(objects, batch_id, batch, card), batch.force)
             if len(self._kept) > BATCHES_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(place)

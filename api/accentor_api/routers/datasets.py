@@ -8,13 +8,16 @@ from starlette.concurrency import run_in_threadpool
 
 from accentor.errors import NotFoundError, UnknownDatasetError
 from accentor.spec.datasets import DatasetCard, DatasetSpec, DatasetStatus
+from accentor.spec.scans import ScanSpec, ScanStatus
 from accentor.storage.keys import dataset_key
 from accentor_api.bodies import JSON_LINES, read_model
-from accentor_api.openapi import DATASET_BODY, ONCE
+from accentor_api.openapi import DATASET_BODY, ONCE, SCAN_BODY
 from accentor_api.pages import DEFAULT_LIMIT, DatasetPage, Limit, RowPage
+from accentor_api.scans import scan_status, start_scan
 from accentor_api.services import Services, WithServices
 
 LEFT_OUT: dict[int | str, dict[str, Any]] = {200: {"content": {JSON_LINES: {}}, "description": "One member a line"}}
+SCANNED: dict[int | str, dict[str, Any]] = {200: {"description": "It was scanned before"}}
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -68,6 +71,32 @@ def list_dataset_images(
     rows = services.datasets.rows(_card(services, name).reference)
     following = cursor + limit
     return RowPage(data=list(rows[cursor:following]), next_cursor=str(following) if following < len(rows) else None)
+
+
+@router.post("/{name}/scans", status_code=202, openapi_extra=SCAN_BODY | ONCE, responses=SCANNED)
+async def create_scan(name: str, request: Request, response: Response, services: WithServices) -> ScanStatus:
+    """Scan a dataset: what every channel of a layer, or feature of a dictionary, does on its images.
+
+    What was scanned before, by the same weights and settings, answers 200.
+    """
+    spec = await read_model(request, ScanSpec, services.settings.max_body_bytes)
+    status = await run_in_threadpool(start_scan, services, _card(services, name), spec)
+    response.status_code = 200 if status.state == "ready" else 202
+    response.headers["Location"] = f"/v1/datasets/{status.dataset}/scans/{status.id}"
+    return status
+
+
+@router.get("/{name}/scans")
+def list_scans(name: str, services: WithServices) -> list[ScanStatus]:
+    """List the scans of a dataset's version as they stand."""
+    reference = _card(services, name).reference
+    return [scan_status(services, reference, scan) for scan in services.scans.started(reference)]
+
+
+@router.get("/{name}/scans/{scan_id}")
+def get_scan(name: str, scan_id: str, services: WithServices) -> ScanStatus:
+    """Return a scan as it stands, with links to its Parquet tables once it is ready."""
+    return scan_status(services, _card(services, name).reference, scan_id)
 
 
 @router.get("/{name}/{left_out}", response_class=Response, responses=LEFT_OUT)

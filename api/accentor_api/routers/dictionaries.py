@@ -1,6 +1,6 @@
 """Feature dictionaries: made once, never changed, named by jobs and batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from accentor.errors import (
     UnknownDictionaryError,
 )
 from accentor.spec import DictionaryCard, DictionaryFeature, DictionarySpec, is_sha256, sha256_hex
+from accentor.spec.scans import ScanCard
 from accentor.storage.keys import upload_key
 from accentor_api.bodies import read_model, require
 from accentor_api.openapi import DICTIONARY_BODY, ONCE
@@ -89,17 +90,31 @@ def list_versions(name: str, services: WithServices) -> list[DictionaryCard]:
     return services.dictionaries.history(_card(services, name).name)
 
 
+@router.get("/{name}/scans")
+def list_dictionary_scans(name: str, services: WithServices) -> list[ScanCard]:
+    """List the finished scans of a dictionary's version, over any dataset, the newest first."""
+    return services.scans.of_dictionary(_card(services, name).reference)
+
+
 @router.get("/{name}/features")
 def list_features(
     name: str,
     services: WithServices,
     search: Annotated[str | None, Query(max_length=200, description="part of a label, in any case")] = None,
     state: Annotated[Literal["ok", "zero", "not-finite", "duplicate"] | None, Query(description="only those")] = None,
+    scan: Annotated[
+        str | None, Query(max_length=64, description="id of that with the statistics; else the newest")
+    ] = None,
     cursor: Annotated[int, Query(ge=0, le=2**31, description="index of the page's first feature")] = 0,
     limit: Limit = DEFAULT_LIMIT,
 ) -> FeaturePage:
-    """List the features by index: label, length of the vector, statistics, and what is wrong with them."""
-    found = list(islice(_features(services, _card(services, name), search, state, cursor), limit + 1))
+    """List the features by index: label, length of the vector, statistics, and what is wrong with them.
+
+    The statistics are those that the dictionary came with, and those of a scan.
+    """
+    card = _card(services, name)
+    scanned = _statistics(services, card, scan)
+    found = list(islice(_features(services, card, search, state, cursor, scanned), limit + 1))
     return FeaturePage(data=found[:limit], next_cursor=str(found[limit].index) if len(found) > limit else None)
 
 
@@ -135,15 +150,28 @@ def _data(services: Services, spec: DictionarySpec) -> bytes:
 
 
 def _features(
-    services: Services, card: DictionaryCard, search: str | None, state: str | None, first: int
+    services: Services,
+    card: DictionaryCard,
+    search: str | None,
+    state: str | None,
+    first: int,
+    scanned: Mapping[str, Sequence[float | None]],
 ) -> Iterator[DictionaryFeature]:
     table, wanted = services.dictionaries.table(card), (search or "").casefold()
     for index in range(first, card.features):
         if wanted and (table.labels is None or wanted not in table.labels[index].casefold()):
             continue
-        feature = table.feature(card, index)
+        feature = table.feature(card, index, scanned)
         if state in (None, feature.state):
             yield feature
+
+
+def _statistics(services: Services, card: DictionaryCard, scan: str | None) -> Mapping[str, Sequence[float | None]]:
+    cards = services.scans.of_dictionary(card.reference)
+    chosen = [one for one in cards if scan in (None, one.id)]
+    if scan is not None and not chosen:
+        raise NotFoundError(f"there is no scan {scan!r} of the dictionary {card.reference}")
+    return services.scans.statistics(chosen[0]) if chosen else {}
 
 
 def _card(services: Services, name: str) -> DictionaryCard:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, print_json, stderr, stdout
+from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, ModelOption, Url, print_json, stderr, stdout
 from accentor.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from accentor.spec.datasets import DatasetCard
+    from accentor.spec.scans import ScanStatus
     from accentor_client.datasets import Done
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME@VERSION.")]
@@ -23,7 +24,7 @@ SHOWN = 10
 def build() -> typer.Typer:
     """Return the group of commands."""
     group = typer.Typer(help="Datasets of a service: made once, never changed.", no_args_is_help=True)
-    for command in (create, show, delete):
+    for command in (create, show, scan, delete):
         group.command()(command)
     group.command("list")(list_datasets)
     return group
@@ -63,7 +64,7 @@ def create(
     options |= {key: value for key, value in (("labels_file", labels), ("masks", masks)) if value is not None}
     if no_labels:
         options["labels"] = "none"
-    with Client(url, api_key) as client, _progress(name, shown=not as_json) as told:
+    with Client(url, api_key) as client, _progress(f"dataset {name}", shown=not as_json) as told:
         card = client.datasets.create(name, on_progress=told, **options)
     print_json(card.model_dump(mode="json")) if as_json else _report(card)
 
@@ -92,14 +93,52 @@ def show(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: As
 
     with Client(url, api_key) as client:
         status = client.datasets.get(name)
+        scans = client.datasets.scans(name) if status.card else ()
     if as_json:
-        print_json(status.model_dump(mode="json"))
+        listed = [scan.model_dump(mode="json", exclude={"tables"}) for scan in scans]
+        print_json({**status.model_dump(mode="json"), "scans": listed})
         return
     if status.state != "ready":
         why = f": {status.failure.detail}" if status.failure else f", {status.done} members are done"
         stdout().print(escape(f"{status.name}  {status.state}{why}"), highlight=False, soft_wrap=True)
     if status.card is not None:
         _report(status.card)
+    for one in scans:
+        _report_scan(one)
+
+
+def scan(
+    name: Name,
+    model: ModelOption = "reference",
+    layer: Annotated[str | None, typer.Option("--layer", "-l", help="All channels of a layer.")] = None,
+    dictionary: Annotated[str | None, typer.Option("--dictionary", help="All features of a dictionary.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Images kept for every feature.")] = 16,
+    top_features: Annotated[int, typer.Option(min=1, help="Features kept for every image.")] = 16,
+    reduce: Annotated[str, typer.Option(help="A feature's value on an image, over positions: mean or max.")] = "mean",
+    code: Annotated[str, typer.Option(help="Of an encoder: pre or post, before or after its activation.")] = "post",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write the Parquet tables into.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Scan a dataset: top images, histogram and quantiles of every feature, top features of every image.
+
+    What was scanned before is not scanned again; a scan that was interrupted goes on.
+    """
+    from accentor_client import Client
+
+    given = {"layer": layer, "dictionary": dictionary, "reduce": reduce, "code": code}
+    options: Any = {key: value for key, value in given.items() if value is not None}
+    with Client(url, api_key) as client:
+        with _progress(f"scan of {name}", shown=not as_json) as told:
+            found = client.datasets.scan(
+                name, model=model, top_k=top_k, top_features=top_features, on_progress=told, **options
+            )
+        if out is not None:
+            client.datasets.save_scan(found, out)
+    print_json(found.model_dump(mode="json")) if as_json else _report_scan(found)
+    if out is not None and not as_json:
+        stdout().print(escape(f"tables in {out}"), highlight=False, soft_wrap=True)
 
 
 def delete(
@@ -136,11 +175,23 @@ def _report(card: "DatasetCard") -> None:
         stderr().print(f"… {card.skipped} in all", highlight=False)
 
 
+def _report_scan(scan: "ScanStatus") -> None:
+    if scan.card is None:
+        why = f": {scan.failure.detail}" if scan.failure else f", {scan.done} of {scan.shards} shards"
+        said = f"scan {scan.id}  {scan.state}{why}"
+    else:
+        card = scan.card
+        what = card.dictionary or f"{card.layer} of {card.model}"
+        said = f"scan {scan.id}  {what}: {card.features} features on {card.seen} images"
+        said += f", {card.skipped} could not be read" if card.skipped else ""
+    stdout().print(escape(said), highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def _progress(name: str, *, shown: bool) -> "Iterator[Done]":
+def _progress(what: str, *, shown: bool) -> "Iterator[Done]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=stderr(), disable=not shown, transient=True) as bar:
-        task = bar.add_task(escape(f"dataset {name}"), total=None)
+        task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -131,11 +131,15 @@ def show(
         card = client.dictionaries.get(name)
         found = client.dictionaries.features(card.reference, search=search)
         features = list(found if as_json and search else islice(found, SHOWN))
+        scans = client.dictionaries.scans(card.reference)
     if as_json:
         listed = [feature.model_dump(mode="json") for feature in features] if search else None
-        print_json({**card.model_dump(mode="json"), **({"found": listed} if search else {})})
+        about = {"scans": [scan.model_dump(mode="json") for scan in scans]} | ({"found": listed} if search else {})
+        print_json({**card.model_dump(mode="json"), **about})
         return
     _report(card)
+    for scan in scans:
+        stdout().print(escape(f"scan {scan.id}  {scan.seen} images of {scan.dataset}"), highlight=False, soft_wrap=True)
     for feature in features:
         stdout().print(escape(_line(feature)), highlight=False, soft_wrap=True)
 

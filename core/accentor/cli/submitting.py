@@ -38,12 +38,12 @@ WHAT, HOW = "What", "How"
 
 def submit(
     sources: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="JOBS.jsonl | IMAGES…",
             help="One file of JSON Lines (- reads them from standard input), or images and folders of images.",
         ),
-    ],
+    ] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,7 +58,14 @@ def submit(
         str | None, typer.Option("--range", help="Of the layer or dictionary, such as 0:512.", rich_help_panel=WHAT)
     ] = None,
     stride: Annotated[int | None, typer.Option(min=1, help="Every so many of them.", rich_help_panel=WHAT)] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="All images of a dataset.", rich_help_panel=WHAT)
+    ] = None,
     pairing: Annotated[str | None, typer.Option(help="product or zip.", rich_help_panel=WHAT)] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Each feature with its top images of the dataset, as scanned.", rich_help_panel=WHAT),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Random seeds per pair.", rich_help_panel=WHAT)] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A model that the service serves; else reference.")
@@ -96,16 +103,19 @@ def submit(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a batch: a file of JSON Lines, one job a line, or every FEATURE × every IMAGE.
+    """Submit a batch: a file of JSON Lines, one job a line, or every FEATURE × every IMAGE, here or of a dataset.
 
     Images that the service has already are not sent again. In a file of lines, an image is a sha256 or a path from
     the file's folder.
     """
     from accentor_client import Client
 
+    if pairing is not None and top_k is not None:
+        raise InvalidRequestError("--pairing and --top-k were given: a batch takes one of them")
     product = {
         "features": _features(feature or (), layer, dictionary, index_range, stride),
-        "pairing": pairing,
+        "images": None if dataset is None else {"dataset": dataset},
+        "pairing": pairing if top_k is None else {"top_k": top_k},
         "seeds": seeds,
         "custom_id": custom_id,
     }
@@ -118,10 +128,10 @@ def submit(
         "metadata": read_metadata(metadata or ()),
     }
     with Client(url, api_key) as client:
-        if is_lines(sources):
-            found = _submit_lines(client, sources[0], common, product, skip=skip_invalid, dry_run=dry_run)
+        if is_lines(given := sources or []):
+            found = _submit_lines(client, given[0], common, product, skip=skip_invalid, dry_run=dry_run)
         else:
-            found = _submit_product(client, sources, common | product, skip=skip_invalid, dry_run=dry_run)
+            found = _submit_product(client, given, common | product, skip=skip_invalid, dry_run=dry_run)
         _tell(found, wait=wait, as_json=as_json)
 
 
@@ -225,9 +235,12 @@ def _submit_product(
         raise InvalidRequestError("--skip-invalid goes with a file of JSON Lines")
     if options["features"] is None:
         raise InvalidRequestError("give --feature, --layer or --dictionary, or a file of JSON Lines in place of images")
-    fields: Any = {"model": "reference"} | {name: value for name, value in options.items() if value is not None}
+    if bool(sources) == (options["images"] is not None):
+        raise InvalidRequestError("expected either images, a file of JSON Lines, or --dataset")
+    fields: Any = {"model": "reference", "images": list_images(sources)}
+    fields |= {name: value for name, value in options.items() if value is not None}
     call = client.batches.estimate if dry_run else client.batches.create
-    return call(**fields, images=list(list_images(sources)))
+    return call(**fields)
 
 
 def _tell(found: "Batch | Estimate", *, wait: bool, as_json: bool) -> None:

@@ -1,10 +1,13 @@
 """From a batch to its jobs: job i is decoded from i, nothing is listed."""
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate, chain
 from typing import overload
 
-from accentor.errors import InvalidRequestError
+from accentor.errors import InvalidRequestError, UnitOutOfRangeError
 from accentor.spec.batches import (
     BatchLine,
     BatchSpec,
@@ -12,9 +15,10 @@ from accentor.spec.batches import (
     DictionaryFeatures,
     LayerFeatures,
     LinesBatch,
+    TopK,
 )
-from accentor.spec.catalog import EMPTY_CATALOG, Catalog
-from accentor.spec.features import Channel, Feature
+from accentor.spec.catalog import EMPTY_CATALOG, Catalog, Scanned
+from accentor.spec.features import Channel, Entry, Feature, Sum
 from accentor.spec.jobs import MAX_CUSTOM_ID, JobSpec
 from accentor.spec.models import LayerInfo, ModelCard
 from accentor.spec.naming import fill, piece
@@ -44,11 +48,7 @@ class Jobs(Sequence[JobSpec]):
         self._features = _features_of(spec, card, catalog)
         self._images = _images_of(spec, catalog)
         self._is_zip = spec.pairing == "zip"
-        if not isinstance(spec.pairing, str):
-            raise InvalidRequestError(
-                f"pairing by the {spec.pairing.top_k} images that excite a feature most needs a scan of the dataset, "
-                "and this service has none: pair by product or zip"
-            )
+        self._tops = None if isinstance(spec.pairing, str) else _Tops(spec, spec.pairing, self._features, card, catalog)
         if self._is_zip and len(self._features) != len(self._images):
             raise InvalidRequestError(
                 f"a zip needs as many features as images: {len(self._features)} features, {len(self._images)} images"
@@ -59,6 +59,8 @@ class Jobs(Sequence[JobSpec]):
     def __len__(self) -> int:
         if self._explicit:
             return len(self._explicit)
+        if self._tops is not None:
+            return self._tops.total * self._spec.seeds
         return len(self._features) * (1 if self._is_zip else len(self._images)) * self._spec.seeds
 
     @overload
@@ -89,6 +91,8 @@ class Jobs(Sequence[JobSpec]):
     @property
     def images(self) -> frozenset[str]:
         """The distinct images that the jobs need."""
+        if self._tops is not None:
+            return frozenset(self._images[number] for number in self._tops.images)
         return frozenset(self._images) | {job.image for job in self._explicit}
 
     @property
@@ -100,13 +104,19 @@ class Jobs(Sequence[JobSpec]):
 
     def _decode(self, index: int) -> JobSpec:
         pair, seed = divmod(index, self._spec.seeds)
-        row, column = (pair, pair) if self._is_zip else divmod(pair, len(self._images))
+        row, column = self._pair(pair)
         feature, image = self._features[row], self._images[column]
         name = None
         if self._spec.custom_id is not None:
             values = {"feature": str(feature), "image": image, "seed": str(seed), "index": str(index)}
             name = fill(self._spec.custom_id, values)
         return self._spec_of(feature, image, seed, name)
+
+    def _pair(self, pair: int) -> tuple[int, int]:
+        """Return the numbers of the feature and the image of a pair."""
+        if self._tops is not None:
+            return self._tops.pair(pair)
+        return (pair, pair) if self._is_zip else divmod(pair, len(self._images))
 
     def _spec_of(
         self, feature: Feature, image: str, seed: int, name: str | None, recipe: Recipe | None = None
@@ -211,6 +221,70 @@ def _features_of(spec: BatchSpec, card: ModelCard, catalog: Catalog) -> Sequence
     return source or ()
 
 
+class _Tops:
+    """Each feature with its top images, as a scan has found them: fewer where it had a value on fewer."""
+
+    def __init__(
+        self, spec: BatchSpec, pairing: TopK, features: Sequence[Feature], card: ModelCard, catalog: Catalog
+    ) -> None:
+        if not isinstance(spec.images, DatasetImages):
+            raise InvalidRequestError(
+                f"pairing by the {pairing.top_k} images that excite a feature most needs the images of a dataset"
+            )
+        known: dict[Scanned, Sequence[Sequence[int]]] = {}
+        self._top_k = pairing.top_k
+        self._rows: list[tuple[Sequence[Sequence[int]], int]] = []
+        for scanned, unit in _units_of(spec, features):
+            if scanned not in known:
+                known[scanned] = catalog.tops(spec.images.dataset, card, pairing, scanned)
+            if unit >= len(known[scanned]):
+                raise UnitOutOfRangeError(
+                    f"{scanned.layer or scanned.dictionary} has features 0 to {len(known[scanned]) - 1}; "
+                    f"{unit} was asked for"
+                )
+            self._rows.append((known[scanned], unit))
+        self._ends = array("q", accumulate(len(images) for images in self._lists()))
+
+    @property
+    def total(self) -> int:
+        """Number of pairs."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def images(self) -> set[int]:
+        """The numbers of all images that are paired."""
+        return set(chain.from_iterable(self._lists()))
+
+    def pair(self, index: int) -> tuple[int, int]:
+        """Return the numbers of the feature and the image of a pair."""
+        row = bisect_right(self._ends, index)
+        tops, unit = self._rows[row]
+        return row, tops[unit][index - (self._ends[row - 1] if row else 0)]
+
+    def _lists(self) -> Iterator[Sequence[int]]:
+        return (tops[unit][: self._top_k] for tops, unit in self._rows)
+
+
+def _units_of(spec: BatchSpec, features: Sequence[Feature]) -> Iterator[tuple[Scanned, int]]:
+    """Yield the layer or the dictionary that each feature is of, and its index there."""
+    source = spec.features
+    if isinstance(features, _Picked):
+        layer = source.layer if isinstance(source, LayerFeatures) else None
+        dictionary = source.dictionary if isinstance(source, DictionaryFeatures) else None
+        yield from ((Scanned(layer, dictionary), unit) for unit in features.units)
+        return
+    for feature in features:
+        single = feature.terms[0].feature if isinstance(feature, Sum) and len(feature.terms) == 1 else feature
+        if isinstance(single, Channel) and single.at is None:
+            yield Scanned(single.layer, None), single.unit
+        elif isinstance(single, Entry):
+            yield Scanned(None, single.dictionary), single.unit
+        else:
+            raise InvalidRequestError(
+                f"a scan knows no top images of {feature}: expected channels of a layer, or features of a dictionary"
+            )
+
+
 def _images_of(spec: BatchSpec, catalog: Catalog) -> Sequence[str]:
     if isinstance(spec.images, DatasetImages):
         return catalog.images(spec.images.dataset)
@@ -235,6 +309,11 @@ class _Picked(Sequence[Feature]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._feature(self._indices[index])
+
+    @property
+    def units(self) -> range:
+        """Their indices in the sequence."""
+        return self._indices
 
     def _feature(self, unit: int) -> Feature:
         return self._all[unit]

@@ -121,6 +121,8 @@ class JobStore:
         }
         if record.lifetime_s is not None:
             fixed["lifetime_s"] = str(record.lifetime_s)
+        if record.shard_jobs is not None:
+            fixed["shard_jobs"] = str(record.shard_jobs)
         if record.skipped:
             fixed["skipped"] = str(record.skipped)
         if record.owner is not None:

@@ -236,12 +236,12 @@ local function next_shard(ring, lane, model, jobs, due)
   local id = redis.call('LPOP', ring)
   while id do
     local batch = batch_of(id)
-    local field = redis.call('HMGET', batch.record, 'state', 'cursor', 'total')
+    local field = redis.call('HMGET', batch.record, 'state', 'cursor', 'total', 'shard_jobs')
     if field[1] == 'queued' or field[1] == 'running' then
       local total = tonumber(field[3])
       local start = first_queued(batch, tonumber(field[2]), total)
       if start then
-        local stop = math.min(start + jobs, total)
+        local stop = math.min(start + math.min(jobs, tonumber(field[4] or jobs)), total)
         redis.call('HSET', batch.record, 'cursor', stop)
         if stop < total then redis.call('RPUSH', ring, id) end
         return new_shard(id, start, stop, lane, model, 0, due)

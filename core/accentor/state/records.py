@@ -17,6 +17,8 @@ class NewBatch:
         Seconds from now after which jobs that have not begun fail.
     lifetime_s
         Seconds from its end after which the batch is removed; none: it stays.
+    shard_jobs
+        Jobs that a shard has at most, however fast they are; none: as many as the speed says.
     skipped
         Lines of its upload that were left out because they were wrong.
     owner
@@ -33,6 +35,7 @@ class NewBatch:
     deadline_s: int | None = None
     lifetime_s: int | None = None
     skipped: int = 0
+    shard_jobs: int | None = None
     owner: str | None = None
 
 

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
+from accentor.errors import InvalidRequestError
 from accentor.spec import BatchSpec, Catalog, Jobs, LineJobs, LinesBatch, ModelCard, canonical_json
+from accentor.spec.scans import ScanBatch
 from accentor.storage.base import ObjectStore
 from accentor.storage.catalog import StoredCatalog
 from accentor.storage.keys import batch_spec_key, block_key
@@ -14,16 +16,19 @@ from accentor.storage.keys import batch_spec_key, block_key
 PACKING = 1
 """Level of gzip: the lines of a batch are alike, more effort hardly makes them smaller."""
 
-AnyBatch = BatchSpec | LinesBatch
+AnyBatch = BatchSpec | LinesBatch | ScanBatch
 
 
 def _form(value: Any) -> str:
-    is_lines = isinstance(value, LinesBatch) or (isinstance(value, Mapping) and value.get("form") == "lines")
-    return "lines" if is_lines else "batch"
+    form = value.get("form") if isinstance(value, Mapping) else getattr(value, "form", None)
+    return form if form in {"lines", "scan"} else "batch"
 
 
 _BATCH: TypeAdapter[AnyBatch] = TypeAdapter(
-    Annotated[Annotated[BatchSpec, Tag("batch")] | Annotated[LinesBatch, Tag("lines")], Discriminator(_form)]
+    Annotated[
+        Annotated[BatchSpec, Tag("batch")] | Annotated[LinesBatch, Tag("lines")] | Annotated[ScanBatch, Tag("scan")],
+        Discriminator(_form),
+    ]
 )
 
 
@@ -41,9 +46,14 @@ def read_batch(objects: ObjectStore, batch_id: str) -> AnyBatch:
 def jobs_of(
     objects: ObjectStore, batch_id: str, batch: AnyBatch, card: ModelCard, catalog: Catalog | None = None
 ) -> Jobs | LineJobs:
-    """Return the jobs of what was submitted, decoded when they are asked for."""
+    """Return the jobs of what was submitted, decoded when they are asked for; `InvalidRequestError` for a scan."""
     if isinstance(batch, BatchSpec):
         return batch.expand(card, catalog or StoredCatalog(objects))
+    if isinstance(batch, ScanBatch):
+        name = batch.dataset.partition("@")[0]
+        raise InvalidRequestError(
+            f"batch {batch_id} is a scan and has no pictures: see /v1/datasets/{name}/scans/{batch.scan}"
+        )
     return LineJobs(batch, lambda number: read_block(objects, batch_id, number))
 
 

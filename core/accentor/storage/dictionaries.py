@@ -1,7 +1,7 @@
 """Dictionaries in the object store: versions that never change, each with its card, its table and its file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import overload
@@ -51,8 +51,10 @@ class Table(BaseModel):
         if unit in self.zero or unit in self.not_finite:
             raise dead_feature(card.name, unit)
 
-    def feature(self, card: DictionaryCard, index: int) -> DictionaryFeature:
-        """Return what is told of one feature."""
+    def feature(
+        self, card: DictionaryCard, index: int, scanned: Mapping[str, Sequence[float | None]] | None = None
+    ) -> DictionaryFeature:
+        """Return what is told of one feature: the dictionary's own statistics, and those of a scan."""
         state = "zero" if index in self.zero else "not-finite" if index in self.not_finite else "ok"
         earlier = self.duplicates.get(index)
         return DictionaryFeature.model_validate(
@@ -63,7 +65,7 @@ class Table(BaseModel):
                 "state": "duplicate" if earlier is not None else state,
                 "duplicate_of": earlier,
                 "norm": self.norms[index] if self.norms else None,
-                "statistics": {name: values[index] for name, values in self.statistics.items()},
+                "statistics": {name: values[index] for name, values in {**(scanned or {}), **self.statistics}.items()},
             }
         )
 

@@ -11,12 +11,17 @@
     uploads/<sha256>                                           a file that a dictionary is to be made from
     dictionaries/<name>/<version>/features.{npy,safetensors}   its numbers, as they were given; none for channels
     dictionaries/<name>/<version>/table.json                   labels and statistics of its features
+    dictionaries/<name>/<version>/scans-<id>                   the cards of scans of its features
     dictionaries/<name>/<version>/card.json                    written last: it marks that all else is there
     datasets/<name>/status.json                                how far the newest version is
     datasets/<name>/<version>/rows/000000.jsonl.gz             its index, in order
     datasets/<name>/<version>/order                            where in it an image is, by sha256; none for uploads
     datasets/<name>/<version>/{skipped,duplicates}.jsonl.gz    members that are not in it
     datasets/<name>/<version>/card.json                        written last: it marks that all else is there
+    datasets/<name>/<version>/scans/<id>/batch.json            which batch runs a scan, or has run it
+    datasets/<name>/<version>/scans/<id>/shards/000000/…       its tables so far, until it is finished
+    datasets/<name>/<version>/scans/<id>/{features,top,…}.parquet
+    datasets/<name>/<version>/scans/<id>/card.json             written last: it marks that all else is there
     atlases/<id>/site/index.html …                             the published site
 """
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from accentor.engine import Model
 from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary
-from accentor.engine.scan import PERCENTILES, Item, Scan, merge, read_scan, scan, scan_in_shards, write_scan
+from accentor.engine.scan import PERCENTILES, Item, Scan, join, merge, read_scan, scan, scan_in_shards, write_scan
 from accentor.engine.scan.bins import edges
 from accentor.errors import InvalidFeatureError, InvalidRequestError, UnitOutOfRangeError, UnknownLayerError
 
@@ -208,8 +208,32 @@ def test_written_and_read(tiny: Model, tmp_path: Path):
     same(read_scan(write_scan(found, tmp_path / "scan")), found)
     few = scan(tiny, "head", items(2), 4)
     same(read_scan(write_scan(few, tmp_path / "few")), few)
+    none = scan(tiny, "late", [Item("broken", lambda: b"x")], 4, may_be_empty=True)
+    same(read_scan(write_scan(none, tmp_path / "none")), none)
+    same(merge(none, few_of_late := scan(tiny, "late", items(3), 4, start=1)), merge(few_of_late, none))
     with pytest.raises(InvalidRequestError, match="holds no scan"):
         read_scan(tmp_path)
+
+
+def test_joined_folders_are_the_whole(tiny: Model, tmp_path: Path):
+    parts = [scan(tiny, "late", items(8, start), 4, sample=10, start=start) for start in (0, 8, 16)]
+    folders = [write_scan(part, tmp_path / str(index)) for index, part in enumerate(parts)]
+    joined = join(folders, tmp_path / "whole")
+    assert len(joined.rows) == 0
+    same(read_scan(tmp_path / "whole"), scan(tiny, "late", items(24), 4, sample=10))
+    with pytest.raises(InvalidRequestError, match="no scans to join"):
+        join([], tmp_path / "none")
+
+
+def test_the_network_may_be_used_meanwhile(tiny: Model):
+    pixels = torch.rand(1, 3, 32, 32, requires_grad=True)
+
+    def use(done: int) -> None:
+        tiny.activations(pixels, frozenset(["late"]))["late"].sum().backward()
+
+    found = scan(tiny, "late", items(10), 4, batch=4, on_progress=use)
+    assert pixels.grad is not None
+    same(found, scan(tiny, "late", items(10), 4))
 
 
 def test_shards_are_kept_and_only_new_ones_scanned(tiny: Model, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Scans: what a dictionary's features do over many images, found in one pass and in bounded memory."""
 
+from accentor.engine.scan.joining import join
 from accentor.engine.scan.loading import Item, Skipped
 from accentor.engine.scan.result import PERCENTILES, Scan, Settings, Top, merge
 from accentor.engine.scan.rows import ImageRows
@@ -15,6 +16,7 @@ __all__ = [
     "Settings",
     "Skipped",
     "Top",
+    "join",
     "merge",
     "read_scan",
     "scan",

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from accentor.engine.canvas import ImageLike, fit_canvas
-from accentor.errors import InvalidImageError, NotFoundError
+from accentor.errors import DigestMismatchError, InvalidImageError, NotFoundError
 from accentor.images import open_image
 from accentor.spec import ModelCard
 
@@ -85,7 +85,7 @@ def _collect(group: list[tuple[int, Item, "Future[tuple[Tensor, tuple[int, int]]
     for index, item, future in group:
         try:
             square, size = future.result()
-        except (InvalidImageError, NotFoundError) as error:
+        except (InvalidImageError, NotFoundError, DigestMismatchError) as error:
             skipped.append(Skipped(index, item.id, error.detail))
             continue
         pixels.append(square)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 IMAGE, POSITION, HEIGHT, WIDTH = range(4)
 EMPTY = -1
+NOTES = 4
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Ranked:
         """Return one that has seen nothing."""
         return cls(
             torch.full((features, k), -torch.inf, device=device),
-            torch.full((features, k, 4), EMPTY, dtype=torch.int64, device=device),
+            torch.full((features, k, NOTES), EMPTY, dtype=torch.int64, device=device),
         )
 
     def add(self, values: Tensor, notes: Tensor) -> None:
@@ -62,4 +63,4 @@ def _largest(values: Tensor, notes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     chosen = by_image.gather(1, order)
     kept = values.gather(1, chosen)
     there = kept > -torch.inf
-    return kept, notes.gather(1, chosen[..., None].expand(-1, -1, 4)).where(there[..., None], EMPTY)
+    return kept, notes.gather(1, chosen[..., None].expand(-1, -1, NOTES)).where(there[..., None], EMPTY)

@@ -80,7 +80,7 @@ def scan(
     rows
         Is given what is said of every image, batch by batch, instead of the scan.
     on_progress
-        Is told how many images are done.
+        Is told how many images are done; may use the model meanwhile.
     may_be_empty
         Whether it is no error that no image can be read, as in one of many shards.
 
@@ -114,12 +114,13 @@ def scan(
     running = Running(model, dictionary.to(model.device), settings)
     kept: list[ImageRow] = []
     hand_on = rows or kept.extend
-    with model.frozen(), torch.inference_mode():
-        for loaded in load(as_items(images, start), model.card, batch, threads or os.cpu_count() or 1, start):
-            hand_on(running.add(loaded))
-            if on_progress is not None:
-                on_progress(running.seen + len(running.skipped))
-        found = running.result(ImageRows(kept))
+    for loaded in load(as_items(images, start), model.card, batch, threads or os.cpu_count() or 1, start):
+        with model.frozen(), torch.inference_mode():
+            rows_of_batch = running.add(loaded)
+        hand_on(rows_of_batch)
+        if on_progress is not None:
+            on_progress(running.seen + len(running.skipped))
+    found = running.result(ImageRows(kept))
     if not found.seen and not may_be_empty:
         reasons = f"; the first: {found.skipped[0].id}: {found.skipped[0].reason}" if found.skipped else ""
         raise InvalidRequestError(f"there is no image to scan: {len(found.skipped)} could not be read{reasons}")

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from accentor.engine.dictionaries import Dictionary, channels_of
 from accentor.engine.models import Model
 from accentor.engine.scan.loading import Item, as_items
 from accentor.engine.scan.result import Scan, merge
+from accentor.engine.scan.rows import ImageRow, ImageRows
 from accentor.engine.scan.scanning import scan
 from accentor.engine.scan.tables import read_scan, write_scan
 from accentor.errors import InvalidRequestError
@@ -65,6 +67,7 @@ def scan_in_shards(
         raise InvalidRequestError(f"image {unnamed[0]} has no name to find it again by: expected a path or an Item")
     dictionary = channels_of(model, features) if isinstance(features, str) else features
     found: Scan | None = None
+    rows: list[ImageRow] = []
     for start in range(0, len(images), shard):
         items = list(as_items(images[start : start + shard], start))
         place = Path(folder) / _name(model, dictionary, items, start, settings)
@@ -72,10 +75,12 @@ def scan_in_shards(
         part = _known(place) or _scanned(model, dictionary, items, place, start, told, settings)
         if told is not None:
             told(len(items))
-        found = part if found is None else merge(found, part)
+        rows += part.rows
+        bare = replace(part, rows=ImageRows())
+        found = bare if found is None else merge(found, bare)
     if found is None or not found.seen:
         raise InvalidRequestError(f"there is no image to scan: none of {len(images)} could be read")
-    return found
+    return replace(found, rows=ImageRows(rows))
 
 
 def _known(place: Path) -> Scan | None:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from accentor.engine.outputs.extras import needed
+from accentor.engine.scan.bins import BINS
 from accentor.engine.scan.loading import Skipped
-from accentor.engine.scan.ranked import IMAGE, Ranked
+from accentor.engine.scan.ranked import IMAGE, NOTES, Ranked
 from accentor.engine.scan.result import Scan, Settings
 from accentor.engine.scan.rows import ImageRow, ImageRows
 from accentor.engine.scan.sample import Sample
@@ -25,14 +26,16 @@ from accentor.errors import InvalidRequestError
 QUANTILES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 SETTINGS = b"accentor.scan"
 VERSION = 1
+IMAGES = "images.parquet"
 
 
-def write_scan(scan: Scan, folder: str | Path) -> Path:
-    """Write the tables; return the folder. ``features.parquet`` comes last: where it is, all is there."""
+def write_scan(scan: Scan, folder: str | Path, *, images: bool = True) -> Path:
+    """Write the tables, that of images if wanted; return the folder. Where ``features.parquet`` is, all is there."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrow = needed("pyarrow", "atlas", "writing a scan")
-    _write(folder / "images.parquet", arrow.Table.from_pylist([_image(r) for r in scan.rows], _image_schema(arrow)))
+    if images:
+        _write(folder / IMAGES, arrow.Table.from_pylist([_image(row) for row in scan.rows], image_schema(arrow)))
     _write(folder / "skipped.parquet", arrow.Table.from_pylist([asdict(s) for s in scan.skipped], _skipped(arrow)))
     _write(folder / "percentiles.parquet", arrow.Table.from_pylist(list(_percentiles(scan)), _percentile(arrow)))
     _write(folder / "top.parquet", arrow.table(_top(arrow, scan)))
@@ -67,7 +70,7 @@ def read_scan(folder: str | Path, *, rows: bool = True) -> Scan:
     settings = Settings(**{**known["settings"], "grid": grid and tuple(grid)})
     top = parquet.read_table(folder / "top.parquet")
     sample = parquet.read_table(folder / "sample.parquet")
-    images = parquet.read_table(folder / "images.parquet").to_pylist() if rows else []
+    images = parquet.read_table(folder / IMAGES).to_pylist() if rows else []
     return Scan(
         settings=settings,
         seen=known["seen"],
@@ -78,8 +81,10 @@ def read_scan(folder: str | Path, *, rows: bool = True) -> Scan:
         total=_column(table, "total"),
         squares=_column(table, "squares"),
         fired=_column(table, "fired"),
-        histogram=_matrix(table, "histogram", settings.features),
-        sampled=Sample(_column(sample, "priority"), _column(sample, "image"), _matrix(sample, "values", len(sample))),
+        histogram=_matrix(table, "histogram", BINS),
+        sampled=Sample(
+            _column(sample, "priority"), _column(sample, "image"), _matrix(sample, "values", settings.features)
+        ),
         rows=ImageRows([_row(row) for row in images]),
     )
 
@@ -134,7 +139,8 @@ def _skipped(arrow: Any) -> Any:
     return arrow.schema([("image", arrow.int64()), ("id", arrow.string()), ("reason", arrow.string())])
 
 
-def _image_schema(arrow: Any) -> Any:
+def image_schema(arrow: Any) -> Any:
+    """Return the columns of the table of images."""
     number, real = arrow.int32(), arrow.float32()
     columns = {"image": arrow.int64(), "id": arrow.string(), "height": number, "width": number, "label": number}
     columns |= {"prediction": number, "probability": real, "features": arrow.list_(number), "values": arrow.list_(real)}
@@ -158,17 +164,17 @@ def _column(table: Any, name: str) -> Tensor:
     return torch.tensor(table.column(name).to_numpy())
 
 
-def _matrix(table: Any, name: str, rows: int) -> Tensor:
-    return torch.tensor(table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)).view(rows, -1)
+def _matrix(table: Any, name: str, width: int) -> Tensor:
+    return torch.tensor(table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)).view(-1, width)
 
 
 def _ranked(table: Any, features: int, k: int) -> Ranked:
     found = Ranked.empty(features, k)
     feature, rank = _column(table, "feature").long(), _column(table, "rank").long()
     found.values[feature, rank] = _column(table, "value")
-    found.notes[feature, rank] = _matrix(table, "note", len(feature)).view(-1, 4)
+    found.notes[feature, rank] = _matrix(table, "note", NOTES)
     return found
 
 
 def _ranked_bottom(table: Any) -> Ranked:
-    return Ranked(-_column(table, "min")[:, None], _matrix(table, "min_note", len(table))[:, None])
+    return Ranked(-_column(table, "min")[:, None], _matrix(table, "min_note", NOTES)[:, None])

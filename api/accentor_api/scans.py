@@ -1,0 +1,89 @@
+"""Starting scans of datasets, and telling how they stand."""
+
+import re
+
+from accentor.errors import NotFoundError
+from accentor.spec import BatchState
+from accentor.spec.datasets import DatasetCard
+from accentor.spec.scans import ID_FORM, ScanBatch, ScanSettings, ScanSpec, ScanStatus, scan_id, shard_images
+from accentor.storage.scans import TABLES, table_key
+from accentor_api.services import Services
+from accentor_api.submission import create, new_id
+
+STATES = {
+    BatchState.SUCCEEDED: "failed",
+    BatchState.FAILED: "failed",
+    BatchState.PARTIALLY_FAILED: "failed",
+    BatchState.CANCELING: "canceled",
+    BatchState.CANCELED: "canceled",
+    BatchState.RUNNING: "running",
+}
+"""What the state of a scan's batch means while there is no card; a batch that has succeeded without one lost it."""
+
+
+def start_scan(services: Services, dataset: DatasetCard, spec: ScanSpec) -> ScanStatus:
+    """Queue a scan, unless it is there or under way."""
+    model = services.jobs.model(spec.model)
+    if spec.dictionary is not None:
+        found = services.dictionaries.card(spec.dictionary)
+        found.check_model(model)
+        layer, dictionary, features = found.layer, found.reference, found.features
+    else:
+        layer, dictionary = str(spec.layer), None
+        features = model.layer(layer).units
+    scan = scan_id(spec, dataset=dataset.digest, model=model.digest, layer=layer, dictionary=dictionary)
+    known = _known(services, dataset.reference, scan)
+    if known is not None and known.state in {"queued", "running", "ready"}:
+        return known
+    batch = ScanBatch(
+        **spec.model_dump(include=set(ScanSettings.model_fields)),
+        scan=scan,
+        dataset=dataset.reference,
+        images=dataset.images,
+        shard=shard_images(dataset.images, features),
+        model=spec.model,
+        layer=layer,
+        dictionary=dictionary,
+    )
+    batch_id = new_id()
+    services.archive.keep(batch_id, batch, model)
+    create(services, batch_id, batch, model, batch.total, shard_jobs=1)
+    services.scans.set_batch(dataset.reference, scan, batch_id)
+    services.dispatch()
+    return scan_status(services, dataset.reference, scan)
+
+
+def scan_status(services: Services, dataset: str, scan: str) -> ScanStatus:
+    """Return a scan as it stands; `NotFoundError` if there is none."""
+    known = _known(services, dataset, scan)
+    if known is None:
+        raise NotFoundError(f"there is no scan {scan[:80]!r} of the dataset {dataset}")
+    return known
+
+
+def _known(services: Services, dataset: str, scan: str) -> ScanStatus | None:
+    if not re.fullmatch(ID_FORM, scan):
+        return None
+    card = services.scans.card(dataset, scan)
+    batch = services.scans.batch(dataset, scan)
+    if card is not None:
+        tables = {name: services.links.to(table_key(card, name)) for name in TABLES}
+        return ScanStatus(id=scan, dataset=dataset, state="ready", batch=batch, card=card, tables=tables)
+    if batch is None:
+        return None
+    try:
+        status = services.jobs.status(batch)
+    except NotFoundError:
+        return None
+    failures = services.jobs.failures(batch, limit=1) if status.counts.failed else []
+    return ScanStatus.model_validate(
+        {
+            "id": scan,
+            "dataset": dataset,
+            "state": STATES.get(status.state, "queued"),
+            "batch": batch,
+            "shards": status.total,
+            "done": status.counts.succeeded,
+            "failure": failures[0][1] if failures else None,
+        }
+    )

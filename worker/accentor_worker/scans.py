@@ -1,0 +1,143 @@
+"""Running the shards of a scan: each stored under the scan's content, the last one to end makes them one."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accentor.errors import InvalidRequestError, NotFoundError, OutOfMemoryError
+from accentor.spec.datasets import DatasetRow
+from accentor.spec.scans import ScanBatch, ScanCard, ScanSettings
+from accentor.storage.datasets import DatasetStore
+from accentor.storage.images import read_row
+from accentor.storage.scans import ScanStore
+from accentor_worker.services import LoadedModel, Services
+
+if TYPE_CHECKING:
+    from accentor.engine.dictionaries import Dictionary
+    from accentor.engine.scan import Item, Scan
+
+IMAGES_AT_ONCE = 32
+
+logger = logging.getLogger(__name__)
+
+
+class ShardScan:
+    """The shards of one scan, in this worker."""
+
+    def __init__(self, services: Services, batch: ScanBatch, model: LoadedModel) -> None:
+        self._services, self._batch, self._model = services, batch, model
+        self._store = ScanStore(services.objects)
+        self._place = (batch.dataset, batch.scan)
+
+    def run(self, job: int, on_progress: Callable[[int], None]) -> bool:
+        """Scan a shard, unless that was done, and return whether it was; if it is the last one, make all one.
+
+        Raises
+        ------
+        RequestError
+            If the dictionary is gone, or no image of the whole dataset could be read.
+        OutOfMemoryError
+            If a single image does not fit the device's memory.
+        """
+        is_known = self._store.card(*self._place) is not None or self._store.has_shard(*self._place, job)
+        if not is_known:
+            with tempfile.TemporaryDirectory(prefix="accentor-") as folder:
+                self._scan(job, Path(folder), on_progress)
+        self._finish(on_progress)
+        return is_known
+
+    def _scan(self, job: int, folder: Path, on_progress: Callable[[int], None]) -> None:
+        from torch import OutOfMemoryError as TorchOutOfMemoryError
+
+        from accentor.engine.scan import scan, write_scan
+
+        batch, images, size = self._batch, self._batch.range(job), IMAGES_AT_ONCE
+        model: Any = self._model
+        settings = batch.model_dump(include=set(ScanSettings.model_fields))
+        while True:
+            try:
+                found = scan(
+                    model,
+                    self._dictionary(),
+                    self._items(images),
+                    start=images.start,
+                    batch=size,
+                    on_progress=on_progress,
+                    may_be_empty=True,
+                    **settings,
+                )
+                break
+            except TorchOutOfMemoryError as error:
+                if size == 1:
+                    raise OutOfMemoryError("one image does not fit the device's memory") from error
+                size //= 2
+                logger.warning("scan %s: %d images at once from now on", batch.scan, size)
+        self._store.put_shard(*self._place, job, write_scan(found, folder))
+
+    def _dictionary(self) -> "Dictionary | str":
+        if self._batch.dictionary is None:
+            return self._batch.layer
+        return self._services.dictionaries.whole(self._batch.dictionary, self._model.card)
+
+    def _items(self, images: range) -> "Iterator[Item]":
+        from accentor.engine.scan import Item
+
+        rows = DatasetStore(self._services.objects).rows(self._batch.dataset)
+        for index in images:
+            row: DatasetRow = rows[index]
+            yield Item(row.id, partial(read_row, self._services.objects, row, self._batch.dataset), row.label)
+
+    def _finish(self, on_progress: Callable[[int], None]) -> None:
+        """Make the shards one once all are there; whoever ends the last one does, perhaps several at once."""
+        if self._store.card(*self._place) is not None:
+            return
+        if not all(self._store.has_shard(*self._place, job) for job in range(self._batch.total)):
+            return
+        started = time.monotonic()
+        try:
+            with tempfile.TemporaryDirectory(prefix="accentor-") as folder:
+                self._join(Path(folder), on_progress)
+        except NotFoundError:
+            if self._store.card(*self._place) is None:
+                raise
+            return
+        logger.info(
+            "scan %s: %d shards made one in %.1f s", self._batch.scan, self._batch.total, time.monotonic() - started
+        )
+
+    def _join(self, folder: Path, on_progress: Callable[[int], None]) -> None:
+        from accentor.engine.scan import join
+
+        whole = join(self._shards(folder, on_progress), folder / "whole")
+        if not whole.seen:
+            raise InvalidRequestError(
+                f"none of the {self._batch.images} images of {self._batch.dataset} could be read; the first: "
+                f"{whole.skipped[0].id}: {whole.skipped[0].reason}"
+            )
+        self._store.finish(self._card(whole), folder / "whole")
+
+    def _shards(self, folder: Path, on_progress: Callable[[int], None]) -> Iterator[Path]:
+        for job in range(self._batch.total):
+            on_progress(0)
+            yield self._store.get_shard(*self._place, job, folder / "shard")
+
+    def _card(self, whole: "Scan") -> ScanCard:
+        batch = self._batch
+        return ScanCard(
+            **batch.model_dump(include=set(ScanSettings.model_fields)),
+            id=batch.scan,
+            dataset=batch.dataset,
+            model=batch.model,
+            model_digest=self._model.card.digest,
+            layer=batch.layer,
+            dictionary=batch.dictionary,
+            features=whole.settings.features,
+            seen=whole.seen,
+            skipped=len(whole.skipped),
+            created_at=datetime.now(UTC),
+        )
