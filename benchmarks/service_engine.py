@@ -23,6 +23,7 @@ LOGITS = 18
 TOGETHER_S = 15.0
 LOOK_S = 0.02
 BULK_JOBS = 100_000
+BULK_LAYER, BULK_UNITS = "block3", 112
 
 
 def single(folder: Path, quick: bool) -> Group:
@@ -63,14 +64,12 @@ def interactive(folder: Path, quick: bool) -> Group:
     table.title = "a single job's wait for its start while 100,000 jobs run (target: one micro-batch)"
     with _real(folder) as rig:
         images = _samples(rig)
-        seeds = -(-BULK_JOBS // (LOGITS * len(images)))
-        body = {
-            "model": MODEL, "features": [f"logit:{unit}" for unit in range(LOGITS)], "images": images, "seeds": seeds,
-            "recipe": RECIPE,
-        }  # fmt: skip
+        seeds = -(-BULK_JOBS // (BULK_UNITS * len(images)))
+        body = {"model": MODEL, "features": {"layer": BULK_LAYER}, "images": images, "seeds": seeds, "recipe": RECIPE}
         with rig.http() as client:
             _bulk(rig, _jobs(16, images, itertools.count(10**6)))
             batch = client.post("/v1/batches", json=body).raise_for_status().json()["id"]
+            assert rig.jobs.status(batch).total >= BULK_JOBS
             until(lambda: rig.jobs.status(batch).counts.succeeded > 0, "the first job")
             gaps = _gaps(rig, batch, 5 * TOGETHER_S if not quick else TOGETHER_S)
             draw, waits = random.Random(0), []  # noqa: S311

@@ -36,10 +36,11 @@ def check(services: Services, spec: BatchSpec, card: ModelCard) -> Checked:
     if faults:
         raise error_of(faults)
     try:
-        spec = pins.batch(spec)
+        pinned = pins.batch(spec)
     except UnknownDatasetError as error:
         raise error_of([Fault.of("/images/dataset", error)]) from error
-    jobs = expand(services, spec, card)
+    if pinned != spec:
+        spec, jobs = pinned, expand(services, pinned, card)
     missing = [] if isinstance(spec.images, DatasetImages) else missing_images(services, jobs.images)
     if missing:
         raise InvalidRequestError(

@@ -1,10 +1,14 @@
 """Following a job or a batch: server-sent events, and waiting for its end."""
 
 import asyncio
+import itertools
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
@@ -26,12 +30,18 @@ logger = logging.getLogger("accentor_api")
 S = TypeVar("S", bound=BaseModel, covariant=True)
 
 
-class Moment(NamedTuple, Generic[S]):
+@dataclass(frozen=True)
+class Moment(Generic[S]):
     """A job or batch as seen at one time; ``id`` changes whenever there is something new to tell."""
 
     id: str
     status: S
     ended: bool
+
+    @cached_property
+    def event(self) -> bytes:
+        """What its readers are sent: made once for all of them."""
+        return f"id: {self.id}\nevent: status\ndata: {self.status.model_dump_json()}\n\n".encode()
 
 
 Look = Callable[[], Moment[S]]
@@ -42,8 +52,9 @@ async def event_response(
 ) -> Response:
     """Stream every change until the end; the first event is how it stands, unless the reader knows that already.
 
-    All readers of the same ``name`` share their looks, but in their first ``eager_s`` seconds. One that comes back
-    after the end is answered 204: the sign for browsers to come back no more.
+    All readers of the same ``name`` share their looks, but in their first ``eager_s`` seconds, and are told at
+    different times: many at once would keep all other requests waiting. One that comes back after the end is answered
+    204: the sign for browsers to come back no more.
     """
     first = await services.looks.look(name, look)
     if first.ended and first.id == last_event_id:
@@ -75,17 +86,19 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     yield f"retry: {RECONNECT_MS}\n\n".encode()
     began = told = time.monotonic()
+    pause_s = 1.0 / services.settings.events_per_s
+    pauses_s = itertools.chain([pause_s * random.uniform(1.0, 2.0)], itertools.repeat(pause_s))  # noqa: S311
     while not services.closing():
         if moment.id != known:
             known, told = moment.id, time.monotonic()
-            yield _event(moment)
+            yield moment.event
         elif time.monotonic() - told > HEARTBEAT_S:
             told = time.monotonic()
             yield HEARTBEAT
         if moment.ended:
             return
         is_eager = time.monotonic() - began < eager_s
-        await asyncio.sleep(WAIT_LOOK_S if is_eager else 1.0 / services.settings.events_per_s)
+        await asyncio.sleep(WAIT_LOOK_S if is_eager else next(pauses_s))
         try:
             moment = await (run_in_threadpool(look) if is_eager else services.looks.look(name, look))
         except NotFoundError:
@@ -93,7 +106,3 @@ async def _stream(
         except ServiceError as error:
             logger.warning("an event stream ends early, its reader will come back: %s", error.detail)
             return
-
-
-def _event(moment: Moment[BaseModel]) -> bytes:
-    return f"id: {moment.id}\nevent: status\ndata: {moment.status.model_dump_json()}\n\n".encode()

@@ -13,6 +13,8 @@ from tests.api.service import Service, picture
 from accentor.spec import JobState, Progress
 from accentor_api import events
 
+READERS = 12
+
 
 def read_events(service: Service, path: str, known: str | None = None) -> list[tuple[str, dict[str, Any]]]:
     """Return id and data of each event until the stream ends."""
@@ -55,6 +57,27 @@ def test_a_batch_until_its_end(service: Service, batch: str) -> None:
     revisions = [int(name) for name, _ in found]
     assert revisions == sorted(set(revisions))
     assert revisions == [status["revision"] for _, status in found]
+
+
+def test_many_readers_are_told_at_different_times(service: Service, batch: str) -> None:
+    second: list[float] = []
+
+    def follow() -> None:
+        with service.http.stream("GET", f"/v1/batches/{batch}/events") as answer:
+            told = (line for line in answer.iter_lines() if line.startswith("id: "))
+            next(told)
+            everybody.wait()
+            next(told)
+            second.append(time.monotonic())
+
+    everybody = threading.Barrier(READERS, action=lambda: service.begin(batch, 0, Progress(step=1, steps=2)))
+    readers = [threading.Thread(target=follow) for _ in range(READERS)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(20.0)
+    assert len(second) == READERS
+    assert max(second) - min(second) > 0.3 / service.settings.events_per_s
 
 
 def test_a_reader_that_comes_back_is_told_what_is_new(service: Service, batch: str) -> None:
