@@ -100,4 +100,10 @@ def _families(measures: Measures) -> list[Metric]:
     for worker, kinds in measures.memory.items():
         for kind, size in kinds.items():
             memory.add_metric((worker, kind), size)
-    return [ended, failed, seconds, pairs, workers, memory]
+    webhooks = dict(measures.webhooks)
+    dropped = CounterMetricFamily("accentor_webhook_dropped", "Events that are delivered never")
+    dropped.add_metric((), webhooks.pop("dropped", 0))
+    attempts = CounterMetricFamily("accentor_webhook_attempts", "Attempts to deliver an event", labels=("outcome",))
+    for outcome, count in webhooks.items():
+        attempts.add_metric((outcome,), count)
+    return [ended, failed, seconds, pairs, workers, memory, attempts, dropped]

@@ -179,6 +179,9 @@ def test_one_that_is_gone_is_told_nothing_more(open_service: Service, receiver: 
     wait_until(lambda: stands(open_service, webhook)["disabled_at"] is not None, what="its being disabled")
     assert stands(open_service, webhook)["disabled_reason"] == "it answered 410: it wants to be told nothing any more"
     assert len(receiver.received) == 1
+    told = open_service.http.get("/metrics").text.splitlines()
+    assert 'accentor_webhook_attempts_total{outcome="gone"} 1.0' in told
+    assert "accentor_webhook_dropped_total 1.0" in told
 
 
 def test_it_is_asked_again_when_it_says_so(open_service: Service, receiver: Receiver) -> None:

@@ -125,6 +125,7 @@ def told() -> set[str]:
         work={"m": Work(1, 1.0, 1)},
         workers={"m": 1},
         memory={"w": {"total": 1}},
+        webhooks={"delivered": 1, "dropped": 1},
     )
     metrics = Metrics(lambda: [Load("bulk", "m", 1, 1)], lambda: measures)
     metrics.count({"type": "http", "method": "GET"}, 200, 0.1)

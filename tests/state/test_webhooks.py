@@ -14,7 +14,7 @@ from accentor.spec import Failure, JobState
 from accentor.spec.webhooks import ENDS, EventType, WebhookAttempt, WebhookSpec
 from accentor.state import AccessStore, Delivery, JobStore, NewBatch, Scope, WebhookStore, make_key
 from accentor.state import webhooks as module
-from accentor.state.keys import ANONYMOUS
+from accentor.state.keys import ANONYMOUS, TOTALS
 
 EVERYTHING = tuple(EventType)
 REASON = Failure(code="not-finite", detail="x")
@@ -220,6 +220,7 @@ def test_a_webhook_is_disabled_when_an_event_was_tried_to_the_end_and_nothing_el
     assert stands.disabled_reason is not None
     assert stands.disabled_reason.startswith("no answer; no event was delivered since ")
     assert stands.waiting == 0
+    assert store.measures.read().webhooks == {"delivered": 1, "failed": 3, "dropped": 3}
     finish(store, batch("e"), S, S)
     assert webhooks.take(1) == []
     with pytest.raises(IllegalTransitionError, match="is disabled"):
@@ -236,6 +237,7 @@ def test_gone_is_the_end_at_once(store: JobStore, webhooks: WebhookStore, batch:
     finish(store, batch(), S, S)
     assert end(webhooks, webhooks.take(1)[0], "it answered 410", outcome="gone")
     assert webhooks.get(made.id).disabled_at is not None
+    assert store.measures.read().webhooks == {"gone": 1, "dropped": 1}
 
 
 def test_secrets_count_side_by_side_for_a_while(webhooks: WebhookStore) -> None:
@@ -271,7 +273,8 @@ def test_what_waits_is_bounded_and_nothing_is_left_of_a_deleted_webhook(
     assert (stands.waiting, stands.dropped) == (1000, 1)
     assert len(webhooks.take(10)) == 1
     webhooks.delete(made.id)
-    assert redis_client.keys("*") == []
+    assert redis_client.keys("*") == [TOTALS.encode()]
+    assert redis_client.hgetall(TOTALS) == {b"webhook|dropped": b"1"}
     with pytest.raises(NotFoundError, match="no webhook"):
         webhooks.get(made.id)
 

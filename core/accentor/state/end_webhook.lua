@@ -4,6 +4,7 @@
 local webhook, message, outcome, time = webhook_of(ARGV[1]), ARGV[3], ARGV[4], now()
 if redis.call('HGET', webhook.record, 'token') ~= ARGV[2] then return 0 end
 redis.call('HDEL', webhook.record, 'token')
+count(1, 'webhook', outcome)
 redis.call('LPUSH', webhook.log, ARGV[7])
 redis.call('LTRIM', webhook.log, 0, tonumber(ARGV[8]) - 1)
 if outcome == 'delivered' then
@@ -21,10 +22,12 @@ else
   redis.call('ZREM', webhook.waiting, message)
   redis.call('HDEL', webhook.messages, message)
   redis.call('HDEL', webhook.tries, message)
+  if outcome ~= 'delivered' then count(1, 'webhook', 'dropped') end
 end
 local last = tonumber(redis.call('HGET', webhook.record, 'last_success_at') or 0)
 if outcome == 'gone' or outcome == 'failed' and ARGV[5] == '' and last < tonumber(ARGV[6]) then
   redis.call('HSET', webhook.record, 'disabled_at', stamp(time), 'disabled_reason', ARGV[11])
+  count(redis.call('ZCARD', webhook.waiting), 'webhook', 'dropped')
   forget_messages(webhook)
 else
   set_due(webhook)

@@ -16,6 +16,7 @@ ENDED = "ended"
 """First word of what the scripts count: jobs by lane, model and how they ended."""
 
 STEPS, SECONDS, PAIRS = "steps", "seconds", "pairs"
+WEBHOOK = "webhook"
 SEPARATOR = "|"
 OWN_ENDS = frozenset({"succeeded", "cached", "canceled"})
 """How a job may end but by a failure, which is told by its code."""
@@ -54,12 +55,15 @@ class Measures:
         Living workers by the model that they have loaded.
     memory
         Bytes of a device by their kind, by living worker.
+    webhooks
+        Attempts to deliver an event by their outcome, and events that were `dropped`.
     """
 
     ended: list[Ended]
     work: dict[str, Work]
     workers: dict[str, int]
     memory: dict[str, dict[str, int]]
+    webhooks: dict[str, int]
 
 
 class MeasureStore:
@@ -89,7 +93,7 @@ class MeasureStore:
     @guarded
     def read(self) -> Measures:
         """Return everything as it stands."""
-        ended, work = [], {}
+        ended, work, webhooks = [], {}, {}
         totals = {tuple(text(name).split(SEPARATOR)): value for name, value in self._client.hgetall(TOTALS).items()}
         for name, value in sorted(totals.items()):
             if name[0] == ENDED:
@@ -98,6 +102,9 @@ class MeasureStore:
             elif name[0] == STEPS:
                 _, model = name
                 work[model] = Work(int(value), float(totals[SECONDS, model]), int(totals[PAIRS, model]))
+            elif name[0] == WEBHOOK:
+                _, how = name
+                webhooks[how] = int(value)
         living = self._living()
         memory = {text(name): json.loads(kinds) for name, kinds in self._client.hgetall(MEMORY).items()}
         return Measures(
@@ -105,6 +112,7 @@ class MeasureStore:
             work=work,
             workers=dict(sorted(Counter(model for models in living.values() for model in models).items())),
             memory={name: kinds for name, kinds in sorted(memory.items()) if name in living},
+            webhooks=webhooks,
         )
 
     def _living(self) -> dict[str, list[str]]:

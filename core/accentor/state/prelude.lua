@@ -48,11 +48,16 @@ local function count_moved(batch, before, after, count)
   redis.call('HINCRBY', batch.record, NAMES[after], count)
 end
 
--- Jobs ended so, since the beginning: succeeded, cached, canceled, or the code of a failure.
+-- What is counted since the beginning.
+local function count(number, ...)
+  redis.call('HINCRBY', PREFIX .. 'totals', table.concat({...}, '|'), number)
+end
+
+-- Jobs ended so: succeeded, cached, canceled, or the code of a failure.
 local function count_ends(batch, how, jobs)
   local place = redis.call('HMGET', batch.record, 'lane', 'model')
   if not place[1] then return end
-  redis.call('HINCRBY', PREFIX .. 'totals', table.concat({'ended', place[1], place[2], how}, '|'), jobs)
+  count(jobs, 'ended', place[1], place[2], how)
 end
 
 -- All queued jobs of a batch end in this state.
@@ -103,6 +108,7 @@ end
 local function queue_message(webhook, message, event)
   if redis.call('ZCARD', webhook.waiting) >= MAX_WAITING then
     redis.call('HINCRBY', webhook.record, 'dropped', 1)
+    count(1, 'webhook', 'dropped')
     return false
   end
   redis.call('HSET', webhook.messages, message, event)
