@@ -55,6 +55,7 @@ def test_spec():
         "LayerInfo",
         "LineJobs",
         "LinesBatch",
+        "Likeness",
         "Logit",
         "ModelCard",
         "Neuron",

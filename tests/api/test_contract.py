@@ -24,7 +24,7 @@ from accentor_api import openapi
 REQUESTS = 10
 """Requests of random content to each call, beside those that are listed systematically."""
 
-RARE = ("Blur", "Cosine", "CosinePower", "Direction", "Encoder", "Entry", "Product", "Spatial", "Sum")
+RARE = ("Blur", "Cosine", "CosinePower", "Direction", "Encoder", "Entry", "Likeness", "Product", "Spatial", "Sum")
 """Kinds of features that are left out: making up features of features takes minutes; tests/spec does it by hand."""
 
 CHECKS = [

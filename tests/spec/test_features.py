@@ -17,6 +17,7 @@ from accentor.spec import (
     Encoder,
     Entry,
     Feature,
+    Likeness,
     Logit,
     Neuron,
     Product,
@@ -62,6 +63,13 @@ FORMS_AND_FEATURES = {
     ),
     "dictionary:my sae#3": Entry(dictionary="my sae", unit=3),
     "dictionary:C:\\sae#2.safetensors#3": Entry(dictionary="C:\\sae#2.safetensors", unit=3),
+    "likeness:layer2": Likeness(layer="layer2"),
+    "likeness:layer2/dot^2@1,2": Likeness(layer="layer2", measure="dot", power=2, at=(1, 2)),
+    "likeness:layer2/pearson^1.5@cls": Likeness(layer="layer2", measure="pearson", power=1.5, at="cls"),
+    "likeness:layer2/l1@0:1,0:2": Likeness(layer="layer2", measure="l1", at=Window(rows=(0, 1), columns=(0, 2))),
+    "channel:layer4:3 * likeness:layer2^3": Product(
+        factors=(Channel(layer="layer4", unit=3), Likeness(layer="layer2", power=3))
+    ),
     "blur:input": Blur(),
     "logit:1 * logit:2": Product(factors=(Logit(unit=1), Logit(unit=2))),
     "logit:2 * 3 board * blur:input * logit:2": Product(factors=(Logit(unit="2 * 3 board"), Blur(), Logit(unit=2))),
@@ -152,6 +160,13 @@ spatials = st.builds(Spatial, layer=layers, source=maps, offset=st.none() | posi
     norm=st.sampled_from(["all", "masked"]),
 )
 names = st.from_regex(r"[\w./: @^#*+-]*\w", fullmatch=True).map(str.strip)
+likenesses = st.builds(
+    Likeness,
+    layer=st.from_regex(r"[A-Za-z0-9_.]+", fullmatch=True),
+    measure=st.sampled_from(["cosine", "pearson", "dot"]),
+    power=st.none() | powers,
+    at=places,
+) | st.builds(Likeness, layer=st.just("x"), measure=st.sampled_from(["l1", "l2"]), at=places)
 atoms = st.one_of(
     st.builds(Logit, unit=units | labels),
     st.builds(Channel, layer=layers, unit=units, at=st.none() | windows),
@@ -162,6 +177,7 @@ atoms = st.one_of(
     spatials,
     st.builds(Encoder, layer=layers, source=sources, at=places, code=st.sampled_from(["pre", "post"])),
     st.builds(Entry, dictionary=names, unit=units),
+    likenesses,
     st.just(Blur()),
 )
 products = (
@@ -356,6 +372,12 @@ BAD = [
     "dictionary:#3",
     "dictionary:sae#-1",
     "blur:layer4",
+    "likeness:",
+    "likeness:layer4:3",
+    "likeness:layer4/l3",
+    "likeness:layer4/l2^2",
+    "likeness:layer4^0",
+    "likeness:layer4#3",
     "logit:1 * 2*logit:2",
     " * ".join(["logit:1"] * (MAX_FACTORS + 1)),
 ]

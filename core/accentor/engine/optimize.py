@@ -59,17 +59,19 @@ class Problem:
     def measure(self, views: Views, images: Tensor, anchors: Tensor | None, model: Model) -> Measured:
         """Return f, R and the opacity feature's f over the views; R is 0 without anchors, images without gradient."""
         shown = self.shown or self.objective
+        compared = self.objective.seed_layers | shown.seed_layers
         layers = self.objective.layers | shown.layers | ({self.coupling.layer} if self.coupling else frozenset())
-        if anchors is not None:
-            layers |= self.regularizer.layers
-            with torch.no_grad():
+        with torch.no_grad():
+            seeds = model.activations(views.of(self.seeds), compared) if compared else {}
+            if anchors is not None:
+                layers |= self.regularizer.layers
                 there = model.activations(views.of(anchors), self.regularizer.layers)
         here = model.activations(views.of(images), layers, redirect=self.recipe.redirected_relu)
-        value = self.objective(here)
+        value = self.objective(here, seeds)
         if self.coupling is not None:
             value = value + self._coupled(self.coupling, here, len(images))
         distance = self.regularizer(here, there, len(images), value) if anchors is not None else torch.zeros_like(value)
-        return Measured(value, distance, value if self.shown is None else self.shown(here))
+        return Measured(value, distance, value if self.shown is None else self.shown(here, seeds))
 
     def _coupled(self, coupling: Coupling, here: Mapping[str, Tensor], count: int) -> Tensor:
         activations = here[coupling.layer]

@@ -9,6 +9,7 @@ from accentor.spec.features import (
     CosinePower,
     Direction,
     Encoder,
+    Likeness,
     Neuron,
     Place,
     Position,
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def check_fits(
-    atom: Channel | Neuron | Direction | Cosine | CosinePower | Encoder | Spatial, layer: "LayerInfo", model: str
+    atom: Channel | Neuron | Direction | Cosine | CosinePower | Encoder | Spatial | Likeness,
+    layer: "LayerInfo",
+    model: str,
 ) -> None:
     """Check a feature against its layer; ``model`` is the model's name, for the message.
 
@@ -42,6 +45,8 @@ def check_fits(
             _check_place(place, layer, where, f"name channel:{layer.name}:{atom.unit}")
         case Spatial():
             _check_map(atom, layer, where)
+        case Likeness():
+            _check_place(atom.at, layer, where, "leave the place out")
         case _:
             if atom.vector is not None and len(atom.vector) != layer.units:
                 raise InvalidFeatureError(

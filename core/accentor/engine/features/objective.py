@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from accentor.engine.features.positions import by_position
-from accentor.engine.features.terms import Atoms, Source, group_of
+from accentor.engine.features.terms import Atoms, Likenesses, Source, group_of
 from accentor.engine.layers import INPUT, OUTPUT
 from accentor.errors import InvalidFeatureError
 from accentor.spec import Blur, Entry, Feature, Logit, ModelCard
@@ -39,16 +39,33 @@ class Objective:
         self._weight = torch.tensor([term.weight for _, term in terms], dtype=torch.float32, device=device)
         self._slots = _slots(factors, order).to(device)
         self.layers = frozenset(group.layer for group in self._groups)
+        self.seed_layers = frozenset(group.layer for group in self._groups if isinstance(group.atoms, Likenesses))
 
-    def __call__(self, activations: Mapping[str, Tensor]) -> Tensor:
-        """Return f [N, T] from activations [N · T, ...] by layer."""
-        atoms = [group.atoms.values(self._at(group, activations[group.layer])) for group in self._groups]
+    def __call__(self, activations: Mapping[str, Tensor], seeds: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return f [N, T] from activations [N · T, ...] by layer; ``seeds`` has those of the seeds at `seed_layers`.
+
+        Raises
+        ------
+        InvalidFeatureError
+            If a feature compares with the seed and the seeds' activations are not given.
+        """
+        atoms = [self._values(group, activations, seeds or {}) for group in self._groups]
         values = torch.cat([*atoms, atoms[0].new_ones(1, atoms[0].shape[1])])
         product = values[self._slots[0]]
         for slot in self._slots[1:]:
             product = product * values[slot]
         total = product.new_zeros(self._count, product.shape[1])
         return total.index_add(0, self._pair, product * self._weight[:, None])
+
+    def _values(self, group: _Group, activations: Mapping[str, Tensor], seeds: Mapping[str, Tensor]) -> Tensor:
+        here = self._at(group, activations[group.layer])
+        if not isinstance(group.atoms, Likenesses):
+            return group.atoms.values(here)
+        if group.layer not in seeds:
+            raise InvalidFeatureError(
+                f"likeness:{group.layer} compares an image with its seed: only an accentuation has one"
+            )
+        return group.atoms.likeness(here, self._at(group, seeds[group.layer]))
 
     def _at(self, group: _Group, here: Tensor) -> Tensor:
         return by_position(here.view(self._count, -1, *here.shape[1:]), group.layout)

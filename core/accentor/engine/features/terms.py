@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from accentor.engine.features.positions import Mean, full, mean_over, positions_of
+from accentor.engine.regularization import Kind, latent_distance
 from accentor.errors import InvalidFeatureError
-from accentor.spec import Encoder, LayerInfo, Spatial
+from accentor.spec import Encoder, LayerInfo, Likeness, Spatial
 from accentor.spec.features import OneAtom
 
 if TYPE_CHECKING:
@@ -190,6 +191,36 @@ class Maps(Atoms):
         return cosine.clamp_min(COSINE_FLOOR) ** self._power[:, None] * dot
 
 
+class Likenesses(Atoms):
+    """How alike images and their seeds are at a place, by one measure: `Likeness`."""
+
+    def __init__(self, source: Source, atoms: Sequence[Likeness]) -> None:
+        super().__init__(source, atoms)
+        assert source.layer is not None  # noqa: S101 - the output is no layer
+        self._one = atoms[0]
+        self._places = self._tensor(positions_of(self._one.at, source.layer))
+
+    def values(self, here: Tensor) -> Tensor:
+        """Refuse: a likeness needs the seeds."""
+        raise NotImplementedError
+
+    def likeness(self, here: Tensor, there: Tensor) -> Tensor:
+        """Return the likeness [n, T] of activations [N, T, P, C] to those of the seeds."""
+        ours, seeds = (full(self._source.rows(each))[:, :, self._places] for each in (here, there))
+        measure, power = self._one.measure, self._one.power
+        if measure in ("l2", "l1"):
+            return -self._distance(ours, seeds, measure)
+        alike = 1 - self._distance(ours, seeds, "pearson" if measure == "pearson" else "cosine")
+        gain = None if power is None else alike.clamp_min(COSINE_FLOOR) ** power
+        if measure != "dot":
+            return alike if gain is None else gain
+        dot = (ours * seeds).sum(dim=(2, 3))
+        return dot if gain is None else dot * gain
+
+    def _distance(self, ours: Tensor, seeds: Tensor, kind: Kind) -> Tensor:
+        return latent_distance(ours.flatten(0, 1), seeds.flatten(0, 1), len(ours), kind)
+
+
 class Blurs(Atoms):
     """−½ · mean of (x − blurred x)², of the inputs themselves."""
 
@@ -209,6 +240,8 @@ def group_of(atom: OneAtom) -> tuple[Callable[[Source, Sequence[Any]], Atoms], A
         if atom.source is not None:
             return TopK, (placed, atom.source.rpartition("#")[0])
         return (Gated if atom.code == "post" else Linear), placed
+    if isinstance(atom, Likeness):
+        return Likenesses, (atom.measure, atom.power, atom.at)
     return _BY_KIND[atom.kind], placed
 
 

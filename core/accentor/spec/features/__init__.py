@@ -13,6 +13,7 @@ Every feature has a string form, and ``parse_feature(str(feature)) == feature`` 
     spatial:layer4:map.npy             dot product with a target map [C, H, W];  ^2 its cosine power,  @2,1 its offset
     encoder:layer4:sae.safetensors#3   pre-code of unit 3 of a dictionary;  :post its code
     dictionary:NAME#3                  the same, at the dictionary's own layer
+    likeness:layer2                    cosine with the seed there, in the same view;  /dot, ^2 its power,  @ as above
     blur:input                         how smooth the input is
     -logit:207                         suppress
     logit:207 - 0.5*logit:208          sums, differences, scalings
@@ -31,6 +32,7 @@ from accentor.spec.features.atoms import (
     Direction,
     Encoder,
     Entry,
+    Likeness,
     Logit,
     Neuron,
     Spatial,
@@ -80,6 +82,7 @@ __all__ = [
     "Feature",
     "FeatureBase",
     "LayerName",
+    "Likeness",
     "Logit",
     "Monomial",
     "Neuron",

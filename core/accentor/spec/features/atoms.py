@@ -265,6 +265,36 @@ class Entry(Atom):
         return f"dictionary:{self.dictionary}#{self.unit}"
 
 
+class Likeness(Atom):
+    """How alike the image and its seed are at ``layer``, in the same view of both: A against A₀.
+
+    ``cosine`` and ``pearson`` are similarities of all their values, -1 to 1; ``dot`` is ⟨A, A₀⟩; ``l2`` and ``l1`` are
+    minus the mean over positions of the norm of A − A₀ over channels. With ``power`` a similarity s counts as
+    max(s, 0.1)^p, and ``dot`` is multiplied by that of its cosine: a caricature of the seed.
+    """
+
+    form: ClassVar[str] = (
+        rf"(?P<layer>[^:/^@]*)(?:/(?P<measure>[a-z0-9]+))?(?:{_POWER})?(?:@(?P<at>{WINDOW_FORM}|{POSITION_FORM}))?"
+    )
+
+    kind: Literal["likeness"] = "likeness"
+    layer: LayerName
+    measure: Literal["cosine", "pearson", "dot", "l2", "l1"] = "cosine"
+    power: Power | None = Field(None, exclude_if=is_none)
+    at: Place | None = Field(None, exclude_if=is_none)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.power is not None and self.measure in ("l2", "l1"):
+            raise ValueError(f"{self.measure} is no similarity: leave the power out")
+        return self
+
+    def __str__(self) -> str:
+        measure = "" if self.measure == "cosine" else f"/{self.measure}"
+        power = "" if self.power is None else f"^{number_text(self.power)}"
+        return f"likeness:{self.layer}{measure}{power}{place_text(self.at)}"
+
+
 class Blur(Atom):
     """How smooth the network's input is: −½ · mean of (x − blurred x)², each value of x being 0 to 1.
 

@@ -20,6 +20,7 @@ KINDS = (
     "spatial",
     "encoder",
     "dictionary",
+    "likeness",
     "blur",
 )
 """The kinds that have a string form of their own."""

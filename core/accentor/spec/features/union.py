@@ -16,6 +16,7 @@ from accentor.spec.features.atoms import (
     Direction,
     Encoder,
     Entry,
+    Likeness,
     Logit,
     Neuron,
     Spatial,
@@ -25,10 +26,10 @@ from accentor.spec.features.fields import KINDS, NUMBER, PLUS_OR_MINUS, TIMES
 FORMS = (
     "logit:UNIT, channel:LAYER:UNIT, neuron:LAYER:UNIT@ROW,COLUMN, direction:LAYER:FILE#ROW, cosine:LAYER:FILE#ROW, "
     "cosine_power:LAYER:FILE#ROW^POWER, spatial:LAYER:FILE, encoder:LAYER:DICTIONARY#UNIT, dictionary:NAME#UNIT, "
-    "blur:input"
+    "likeness:LAYER, blur:input"
 )
 
-OneAtom = Logit | Channel | Neuron | Direction | Cosine | CosinePower | Spatial | Encoder | Entry | Blur
+OneAtom = Logit | Channel | Neuron | Direction | Cosine | CosinePower | Spatial | Encoder | Entry | Likeness | Blur
 AnyAtom = Annotated[OneAtom, Field(discriminator="kind")]
 Monomial = Annotated[OneAtom | Product, Field(discriminator="kind")]
 AnyFeature = OneAtom | Product | Sum
