@@ -86,6 +86,79 @@ def test_sorting_puts_the_most_coherent_first(page, site):
     until(page, "document.querySelector('.rows a')?.hash === '#/feature/8'")
 
 
+def test_the_order_turns_round_and_what_has_no_label_stays_last(page, site):
+    page.goto(f"{site}#/?sort=coherence")
+    until(page, "document.querySelector('.rows a')?.hash === '#/feature/8'")
+    page.get_by_role("button", name="Reverse the order").click()
+    until(page, "document.querySelector('.rows a')?.hash === '#/feature/0'")
+    for order, first in (("down", "<img"), ("up", "stripes")):
+        page.goto("about:blank")
+        page.goto(f"{site}#/?sort=label&order={order}")
+        until(page, "document.querySelectorAll('.rows li').length === 24")
+        assert page.locator(".rows strong").first.inner_text().startswith(first)
+        assert page.locator(".rows strong").last.inner_text().startswith("channel:")
+
+
+def test_an_address_keeps_what_was_asked_of_the_overview(page, site):
+    page.goto(site)
+    page.wait_for_selector(".rows li")
+    page.get_by_role("searchbox").fill("stripes")
+    page.get_by_label("Colour").select_option("label")
+    page.get_by_label("Sort").select_option("density")
+    page.get_by_label("Show").select_option("alive")
+    until(page, "location.hash.includes('search=stripes') && location.hash.includes('colour=label')")
+    until(page, "document.querySelector('.legend').innerText.includes('stripes (7)')")
+    kept = page.url
+    page.goto("about:blank")
+    page.goto(kept)
+    until(page, "document.querySelector('.rows a')?.hash === '#/feature/9'")
+    assert page.get_by_role("searchbox").input_value() == "stripes"
+    assert page.locator(".count").inner_text() == "6 of 24 features"
+    assert "stripes (7)" in page.locator(".legend").inner_text()
+
+
+def test_the_way_back_leads_to_where_one_was(page, site):
+    page.goto(site)
+    page.locator("canvas.map").focus()
+    page.keyboard.press("+")
+    until(page, "Number(document.querySelector('.map-box').dataset.scale) > 1.4")
+    page.get_by_role("link", name="channel:block4:20").click()
+    page.wait_for_selector(".viewer")
+    until(page, "document.activeElement.id === 'main' && scrollY === 0")
+    page.go_back()
+    until(page, "document.querySelector('.map-box')?.dataset.scale > 1.4 && scrollY > 300")
+
+
+def test_the_first_stop_of_the_tab_key_leads_past_the_head(page, site):
+    page.goto(f"{site}#/feature/4")
+    page.wait_for_selector(".viewer")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    until(page, "document.activeElement.id === 'main'")
+    assert page.url.endswith("#/feature/4")
+
+
+@pytest.mark.parametrize("route", ["#/", "#/feature/4", "#/images", "#/image/2", "#/errors"])
+def test_every_picture_and_control_has_a_name(page, site, route):
+    page.goto(f"{site}{route}")
+    page.wait_for_selector("main h1")
+    nameless = (
+        "[...document.querySelectorAll('main [role=img], main canvas, main svg, main input, main select, main button')]"
+        ".filter((one) => !(one.getAttribute('aria-label') || one.textContent || one.labels?.length).length"
+        " && !one.labels?.length).map((one) => one.outerHTML)"
+    )
+    page.wait_for_selector("main .thumb, main .viewer")
+    assert page.evaluate(nameless) == []
+    assert page.locator("main .thumb:not([aria-hidden]):not([aria-label])").count() == 0
+
+
+def test_figures_say_their_numbers(feature):
+    said = [one.get_attribute("aria-label") for one in feature.locator("svg.chart").all()]
+    assert "first image's seed 2, accentuated 5" in said[0]
+    assert "2 to 8 over a distance of 3" in said[1]
+    assert "block1 0.2 0.15 0.05; " in said[2]
+
+
 def test_the_slider_goes_from_the_suppressed_over_the_seed_to_the_accentuated(feature):
     for strength in (-1, 0, 0.5, 1, 2):
         slide(feature, ".scrub input", strength)
@@ -98,7 +171,7 @@ def test_the_slider_goes_from_the_suppressed_over_the_seed_to_the_accentuated(fe
 def test_values_and_percentile_follow_the_slider(feature):
     slide(feature, ".scrub input", 1)
     assert "2 → 5" in feature.locator(".reading").first.inner_text()
-    assert "percentile 80" in feature.locator(".reading").first.inner_text()
+    assert "percentile 60 → 80 · distance 1.5" in feature.locator(".reading").first.inner_text()
     slide(feature, ".scrub input", -1)
     assert "2 → −1" in feature.locator(".reading").first.inner_text()
 
@@ -122,6 +195,7 @@ def test_where_and_difference(feature):
     feature.get_by_role("button", name="where").click()
     assert pixel(feature, 48, 48) == (255, 255, 255)
     assert pixel(feature, 4, 4) == (0, 0, 0)
+    assert feature.evaluate("getComputedStyle(document.querySelector('.peak')).opacity") == "1"
     feature.get_by_role("button", name="difference").click()
     assert close(pixel(feature, 4, 4), (200, 0, 0))
 
@@ -129,6 +203,8 @@ def test_where_and_difference(feature):
 def test_a_missing_picture_says_why_and_marks_are_named(feature):
     assert "out of memory" in feature.locator(".missing-picture").inner_text()
     assert feature.locator(".viewer .badge", has_text="dead on the seed").count() == 1
+    feature.get_by_text("dead on the seed: in 1 of 5 images").click()
+    assert feature.get_by_text("The feature does not fire on the seed").is_visible()
 
 
 def test_hostile_labels_and_titles_are_shown_as_text(page, tmp_path):
@@ -148,9 +224,15 @@ def test_an_image_leads_to_its_features_and_errors_show_both_classes(page, site)
     page.locator(".grid a").nth(4).click()
     page.wait_for_selector(".chips, .viewers")
     assert page.locator("main h1").inner_text() == "disc-04.png"
+    assert "label disc · taken for ring" in page.locator(".facts").inner_text()
+    page.keyboard.press("]")
+    until(page, "document.querySelector('main h1').innerText === 'disc-05.png'")
+    page.get_by_role("link", name="previous").click()
+    until(page, "document.querySelector('main h1').innerText === 'disc-04.png'")
     page.get_by_role("link", name="Errors").click()
     page.wait_for_selector(".error .viewer[data-ready]")
     assert page.locator(".error .viewer").count() == 2
+    assert page.locator("main .facts").first.inner_text().startswith("1 misclassified image: ")
 
 
 def test_an_image_shows_pictures_of_its_own_and_those_of_the_features(page, site):

@@ -214,8 +214,8 @@ def test_a_way_that_speeds_up_at_its_end_has_not_converged(points, rising):
 
 def test_a_dictionary_with_broken_features_over_one_image(model, tmp_path):
     folder = tmp_path / "one"
-    folder.mkdir()
-    shutil.copy(sample_paths()[0], folder / "one.png")
+    (folder / "unheard").mkdir(parents=True)
+    shutil.copy(sample_paths()[0], folder / "unheard" / "one.png")
     vectors = torch.randn(4, 112, generator=torch.Generator().manual_seed(0))
     vectors[1] = torch.nan
     vectors[2] = 0
@@ -227,6 +227,7 @@ def test_a_dictionary_with_broken_features_over_one_image(model, tmp_path):
     head = read_chunk(out, "head")
     assert (head["features"], head["images"], head["errors"]) == (2, 1, 0)
     assert "2 features of the dictionary are zero or not finite" in head["gaps"]
+    assert "images whose label is none of the model's classes: 1, such as 'unheard'" in head["gaps"]
     feature = read_chunk(out, "features/3")
     assert (feature["name"], feature["label"]) == ("dictionary:<b>sae</b>#3", "<i>d</i>")
     assert "coherence" not in feature

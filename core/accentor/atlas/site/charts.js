@@ -8,6 +8,9 @@ Atlas.charts = (() => {
   const HEIGHT = 130;
   const LEFT = 8;
   const BOTTOM = 22;
+  const GUTTER = 38;
+  const BEYOND = 2;
+  const LINE = 11;
 
   function svg(tag, options = {}, text = null) {
     const node = document.createElementNS(SPACE, tag);
@@ -16,63 +19,71 @@ Atlas.charts = (() => {
     return node;
   }
 
-  function frame(label) {
+  function frame(label, left = LEFT) {
     const root = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" });
-    root.append(svg("line", { x1: LEFT, x2: WIDTH - LEFT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM, class: "axis" }));
+    root.append(svg("line", { x1: left, x2: WIDTH - LEFT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM, class: "axis" }));
     return root;
   }
 
   const scale = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
 
-  function ends(root, low, high, middle = "") {
+  function ends(root, low, high, middle = "", left = LEFT) {
     const y = HEIGHT - 6;
-    root.append(svg("text", { x: LEFT, y }, number(low)), svg("text", { x: WIDTH - LEFT, y, "text-anchor": "end" }, number(high)));
+    root.append(svg("text", { x: left, y }, number(low)), svg("text", { x: WIDTH - LEFT, y, "text-anchor": "end" }, number(high)));
     if (middle) root.append(svg("text", { x: WIDTH / 2, y, "text-anchor": "middle" }, middle));
   }
 
   function histogram({ low, high, counts }, label, marks = []) {
     const root = frame(label);
     const tallest = Math.max(...counts, 1);
-    const wide = (WIDTH - 2 * LEFT) / counts.length;
-    const tall = HEIGHT - BOTTOM - 14;
+    const reach = BEYOND * (high - low);
+    const values = marks.map((mark) => mark.value);
+    const [first, last] = [Math.max(low - reach, Math.min(low, ...values)), Math.min(high + reach, Math.max(high, ...values))];
+    const across = scale(first, last, LEFT, WIDTH - LEFT);
+    const edge = (place) => across(low + (place / counts.length) * (high - low));
+    const tall = HEIGHT - BOTTOM - 4 - LINE * marks.length;
     counts.forEach((count, place) => {
       if (!count) return;
       const height = Math.max(1, Math.sqrt(count / tallest) * tall);
-      const bar = svg("rect", { x: LEFT + place * wide, y: HEIGHT - BOTTOM - height, width: Math.max(1, wide - 1), height, class: "bar-fill", rx: 1 });
+      const bar = svg("rect", { x: edge(place), y: HEIGHT - BOTTOM - height, width: Math.max(1, edge(place + 1) - edge(place) - 1), height, class: "bar-fill", rx: 1 });
       bar.append(svg("title", {}, `${number(low + (place / counts.length) * (high - low))} to ${number(low + ((place + 1) / counts.length) * (high - low))}: ${count}`));
       root.append(bar);
     });
-    const across = scale(low, high, LEFT, WIDTH - LEFT);
-    for (const { value, name } of marks) {
+    marks.forEach(({ value, name }, row) => {
       const x = Math.min(WIDTH - LEFT, Math.max(LEFT, across(value)));
-      root.append(svg("line", { x1: x, x2: x, y1: 12, y2: HEIGHT - BOTTOM, class: "mark" }));
-      root.append(svg("text", { x, y: 9, "text-anchor": x > WIDTH - 40 ? "end" : x < 40 ? "start" : "middle" }, name));
-    }
-    ends(root, low, high);
+      const y = 9 + LINE * row;
+      root.append(svg("line", { x1: x, x2: x, y1: y + 3, y2: HEIGHT - BOTTOM, class: "mark" }));
+      root.append(svg("text", { x, y, "text-anchor": x > WIDTH - 40 ? "end" : x < 40 ? "start" : "middle" }, name));
+    });
+    ends(root, first, last);
     return root;
   }
 
   function lines(series, label, { xName = "", names = null } = {}) {
-    const root = frame(label);
+    const root = frame(label, GUTTER);
     const points = series.flatMap((one) => one.points);
     if (!points.length) return root;
     const xs = points.map(([x]) => x);
     const ys = points.map(([, y]) => y);
     const [lowX, highX] = [Math.min(...xs), Math.max(...xs)];
     const [lowY, highY] = [Math.min(...ys), Math.max(...ys)];
-    const across = scale(lowX, highX, LEFT + 4, WIDTH - LEFT - 4);
-    const down = scale(lowY, highY, HEIGHT - BOTTOM - 6, 16);
+    const across = scale(lowX, highX, GUTTER + 4, WIDTH - LEFT - 4);
+    const down = scale(lowY, highY, HEIGHT - BOTTOM - 6, 8);
     for (const { points: own, kind } of series) {
       const path = own.map(([x, y], place) => `${place ? "L" : "M"}${across(x).toFixed(1)} ${down(y).toFixed(1)}`).join("");
       root.append(svg("path", { d: path, class: `line ${kind}` }));
-      if (kind !== "reference") for (const [x, y] of own) root.append(svg("circle", { cx: across(x), cy: down(y), r: 2.4, class: `dot ${kind}` }));
+      if (kind === "reference") continue;
+      for (const [x, y] of own) {
+        const dot = svg("circle", { cx: across(x), cy: down(y), r: 2.4, class: `dot ${kind}` });
+        dot.append(svg("title", {}, `${names ? names[x] : number(x)}: ${number(y)}`));
+        root.append(dot);
+      }
     }
-    root.append(svg("text", { x: LEFT, y: 10 }, number(highY)));
-    root.append(svg("text", { x: LEFT, y: HEIGHT - BOTTOM - 3 }, lowY === highY ? "" : number(lowY)));
+    for (const value of new Set([lowY, highY])) root.append(svg("text", { x: GUTTER - 4, y: down(value) + 3, "text-anchor": "end" }, number(value)));
     if (names) {
       const y = HEIGHT - 6;
-      root.append(svg("text", { x: LEFT, y }, names[0]), svg("text", { x: WIDTH - LEFT, y, "text-anchor": "end" }, names[names.length - 1]));
-    } else ends(root, lowX, highX, xName);
+      root.append(svg("text", { x: GUTTER, y }, names[0]), svg("text", { x: WIDTH - LEFT, y, "text-anchor": "end" }, names[names.length - 1]));
+    } else ends(root, lowX, highX, xName, GUTTER);
     return root;
   }
 

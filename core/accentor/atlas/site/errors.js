@@ -22,7 +22,7 @@ Atlas.errors = (() => {
     });
     rows.show([...Array(about.errors).keys()]);
     const node = el("div", {}, el("h1", { text: "Errors" }),
-      el("p.facts", { text: about.errors ? `${about.errors} misclassified images: what speaks for the predicted class, and what for the true one, from the same seed.` : "No image was misclassified, or the images have no labels." }),
+      el("p.facts", { text: about.errors ? `${about.errors} misclassified image${about.errors === 1 ? "" : "s"}: what speaks for the predicted class, and what for the true one, from the same seed.` : "No image was misclassified, or the images have no labels." }),
       first ? viewer.controls(first.frames) : null, rows.node);
     return { node, title: `Errors · ${about.title}` };
   }

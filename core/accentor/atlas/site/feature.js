@@ -13,21 +13,22 @@ Atlas.feature = (() => {
     const slot = places.slots.get(feature.index);
     const sorted = [...places.index].sort((a, b) => a - b);
     const at = sorted.indexOf(feature.index);
-    const step = (to, text, key) => (sorted[to] === undefined ? null : el("a.quiet", { href: `#/feature/${sorted[to]}`, text, rel: key, title: `Feature ${sorted[to]}` }));
+    const [before, after] = [sorted[at - 1], sorted[at + 1]].map((one) => (one === undefined ? null : `#/feature/${one}`));
+    const beside = store.beside(before, after);
     const title = feature.label || feature.name;
     const framed = shown.find((one) => one.frames?.length);
     const node = el("div.feature", {},
       el("div.feature-head", {}, store.thumbnail("features", slot, `${title}: its first picture`, 72),
         el("div", {}, el("h1", { text: title }), el("p.facts", { text: `${feature.label ? `${feature.name} · ` : ""}feature ${feature.index} of ${about.dictionary}` }), badges(feature)),
-        el("div.steps", {}, step(at - 1, "← previous", "prev"), step(at + 1, "next →", "next"))),
+        beside.node),
       facts(feature),
       shown.length ? viewer.controls(framed?.frames ?? []) : el("p.note", { text: "This feature is shown in no image." }),
       section("Images that excite it most", top, images, title),
       section("Over its range", others, images, title),
-      el("div.figures", {}, figures(feature, top)),
+      measured(feature, top),
       await neighbours(feature),
       el("p.note", {}, el("a", { href: `data/features/${feature.index}.js`, download: "", text: "Download this page's data" })));
-    return { node, title: `${title} · ${about.title}`, keys: { "[": sorted[at - 1], "]": sorted[at + 1] } };
+    return { node, title: `${title} · ${about.title}`, keys: beside.keys };
   }
 
   async function imageName(image, about) {
@@ -40,11 +41,13 @@ Atlas.feature = (() => {
   }
 
   function badges(feature) {
-    const marks = new Set((feature.shown ?? []).flatMap((one) => one.marks ?? []));
+    const shown = feature.shown ?? [];
+    const counts = new Map();
+    for (const mark of shown.flatMap((one) => one.marks ?? [])) counts.set(mark, (counts.get(mark) ?? 0) + 1);
     return el("p.badges", {},
       feature.dead ? el("span.badge.warn", { text: "dead: fires on no image" }) : null,
       feature.coherence === undefined || feature.coherence === null ? null : el("span.badge", { text: `coherence ${number(feature.coherence, 2)}` }),
-      [...marks].map((mark) => el("span.badge.warn", { title: viewer.MARKS[mark]?.[1], text: `${viewer.MARKS[mark]?.[0] ?? mark}: in some images` })));
+      [...counts.keys()].map((mark) => el("details.badge.warn", {}, el("summary", { text: `${viewer.MARKS[mark]?.[0] ?? mark}: in ${counts.get(mark)} of ${shown.length} images` }), viewer.MARKS[mark]?.[1] ?? "")));
   }
 
   function facts(feature) {
@@ -61,27 +64,37 @@ Atlas.feature = (() => {
     })));
   }
 
+  function measured(feature, top) {
+    const drawn = figures(feature, top);
+    return drawn.length ? el("section", {}, el("h2", { text: "What was measured" }), el("div.figures", {}, drawn)) : null;
+  }
+
   function figures(feature, top) {
     const drawn = [];
     if (feature.histogram) {
-      const best = top[0]?.frames?.find((frame) => frame.strength === 1);
-      const marks = best ? [{ value: best.value, name: "accentuated" }] : [];
+      const at = (strength, name) => (top[0]?.frames ?? []).filter((frame) => frame.strength === strength).map(({ value }) => ({ value, name: `${name} ${number(value)}` }));
+      const marks = [...at(0, "first image's seed"), ...at(1, "accentuated")];
       const one = feature.histogram;
-      const shownLow = Math.min(one.low, ...marks.map((mark) => mark.value));
-      drawn.push(charts.figure("Values over the dataset", charts.histogram(one, `Histogram of the feature's values, ${number(shownLow)} to ${number(one.high)}`, marks),
-        "Bars grow with the square root of the count. A mark at the edge lies beyond the dataset's range."));
+      drawn.push(charts.figure("Values over the dataset", charts.histogram(one, `Histogram of the feature's values, ${number(one.low)} to ${number(one.high)}; ${marks.map((mark) => mark.name).join(", ")}`, marks),
+        `From ${number(one.low)} to ${number(one.high)}. Bars grow with the square root of the count; a mark at the edge may lie beyond it.`));
     }
     const ways = top.filter((one) => one.frames?.length > 1).map((one) => ({ kind: "way", points: [...one.frames].filter((frame) => frame.strength >= 0).map((frame) => [frame.distance, frame.value]) }));
     const back = top.filter((one) => one.frames?.some((frame) => frame.strength < 0)).map((one) => ({ kind: "back", points: [...one.frames].filter((frame) => frame.strength <= 0).map((frame) => [frame.distance, frame.value]) }));
-    if (ways.length) drawn.push(charts.figure("Gain against distance", charts.lines([...back, ...ways], "The feature's value against the distance to the seed, a line for each top image", { xName: "distance to the seed" }),
+    if (ways.length) drawn.push(charts.figure("Gain against distance", charts.lines([...back, ...ways], `The feature's value against the distance to the seed, a line for each top image: ${top.filter((one) => one.frames?.length).map(told).join("; ")}`, { xName: "distance to the seed" }),
       "Each line is one image, from its seed: up with strength, down (lighter) into suppression."));
     if (feature.depths?.length) {
       const line = (key) => feature.depths.map((depth, place) => [place, depth[key]]).filter(([, value]) => value !== null && value !== undefined);
       const series = [{ kind: "reference", points: line("random") }, { kind: "reference natural", points: line("natural") }, { kind: "way", points: line("coherence") }].filter((one) => one.points.length);
-      drawn.push(charts.figure("Coherence by depth", charts.lines(series, "Coherence at each layer, with natural and random images for comparison", { names: feature.depths.map((depth) => depth.layer) }),
+      drawn.push(charts.figure("Coherence by depth", charts.lines(series, `Coherence at each layer, of accentuated pictures, natural and random images: ${feature.depths.map((depth) => [depth.layer, ...["coherence", "natural", "random"].map((key) => number(depth[key], 2))].join(" ")).join("; ")}`, { names: feature.depths.map((depth) => depth.layer) }),
         "Solid: accentuated pictures. Dashed: natural images that excite it; dotted: random images."));
     }
     return drawn;
+  }
+
+  function told({ frames }) {
+    const last = frames[frames.length - 1];
+    const seed = frames.find((frame) => frame.strength === 0) ?? frames[0];
+    return `${number(seed.value)} to ${number(last.value)} over a distance of ${number(last.distance)}`;
   }
 
   async function neighbours(feature) {

@@ -7,8 +7,7 @@ Atlas.images = (() => {
   async function all() {
     const about = await store.head();
     const cards = list.create("ul.grid", async (place) => {
-      const size = about.chunks.images;
-      const [index, name, label, predicted] = (await load(`images/list-${Math.floor(place / size)}`))[place % size];
+      const [index, name, label, predicted] = await listed(place, about);
       const wrong = label && predicted && label !== predicted;
       return el("li", {}, el("a.tile", { href: `#/image/${index}` },
         store.thumbnail("images", place, "", 96),
@@ -19,9 +18,19 @@ Atlas.images = (() => {
     return { node: el("div", {}, el("h1", { text: "Images" }), el("p.facts", { text: `${about.images} images of ${about.dataset}` }), cards.node), title: `Images · ${about.title}` };
   }
 
+  async function listed(place, about) {
+    const size = about.chunks.images;
+    return (await load(`images/list-${Math.floor(place / size)}`))[place % size];
+  }
+
+  const addressAt = async (place, about) => (place < 0 || place >= about.images ? null : `#/image/${(await listed(place, about))[0]}`);
+
   async function page(index) {
     const [about, image] = await Promise.all([store.head(), load(`images/${index}`)]);
-    const facts = [image.label && `label ${image.label}`, image.predicted && `predicted ${image.predicted}`, image.sha256 && `sha256 ${image.sha256.slice(0, 12)}…`].filter(Boolean);
+    const wrong = image.label && image.predicted && image.label !== image.predicted;
+    const facts = [image.label && `label ${image.label}`, image.predicted && `${wrong ? "taken for" : "predicted"} ${image.predicted}`, image.sha256 && `sha256 ${image.sha256.slice(0, 12)}…`].filter(Boolean);
+    const [before, after] = await Promise.all([-1, 1].map((by) => addressAt(image.place + by, about)));
+    const beside = store.beside(before, after);
     const drawn = el("div.viewers");
     const without = el("div.chips");
     let frames = [];
@@ -35,11 +44,12 @@ Atlas.images = (() => {
       drawn.append(viewer.view(shown, { title: feature?.label || feature?.name || `feature ${one.feature}`, subtitle: `value ${number(one.value)}${reached}`, href: `#/feature/${one.feature}`, alt: `${feature?.label || feature?.name || one.feature} in ${image.name}` }));
     }
     const node = el("div", {},
-      el("div.feature-head", {}, store.thumbnail("images", image.place, image.name, 72), el("div", {}, el("h1", { text: image.name }), el("p.facts", { text: facts.join(" · ") }))),
+      el("div.feature-head", {}, store.thumbnail("images", image.place, image.name, 72), el("div", {}, el("h1", { text: image.name }), el("p.facts", { text: facts.join(" · ") })),
+        beside.node),
       drawn.children.length ? viewer.controls(frames) : null,
       drawn.children.length ? el("section", {}, el("h2", { text: "Its top features" }), drawn) : null,
       without.children.length ? el("section", {}, el("h2", { text: drawn.children.length ? "More of its top features" : "Its top features" }), without) : null);
-    return { node, title: `${image.name} · ${about.title}` };
+    return { node, title: `${image.name} · ${about.title}`, keys: beside.keys };
   }
 
   return { all, page };

@@ -8,6 +8,8 @@ Atlas.map = (() => {
   const MARGIN = 40;
   const ZOOM = [1, 400];
   const REACH_PX = 22;
+  const CLIPPED = 0.02;
+  const TURN = 137.5;
 
   function ramp(share, dark) {
     const stops = dark ? [[64, 84, 120], [86, 140, 160], [236, 186, 110]] : [[176, 190, 212], [88, 138, 168], [190, 98, 40]];
@@ -20,18 +22,15 @@ Atlas.map = (() => {
   const STEPS = 32;
   const palette = (dark) => Array.from({ length: STEPS }, (_, one) => ramp(one / (STEPS - 1), dark));
 
-  function hue(text, dark) {
-    let hash = 7;
-    for (const letter of text) hash = (hash * 31 + letter.codePointAt(0)) >>> 0;
-    return `hsl(${hash % 360} 45% ${dark ? 65 : 45}%)`;
-  }
+  const hue = (place, dark) => `hsl(${Math.round((20 + place * TURN) % 360)} 45% ${dark ? 65 : 45}%)`;
+  const kept = { scale: 1, x: 0, y: 0 };
 
   function create(places, about) {
     const canvas = el("canvas.map", { tabindex: 0, role: "application", "aria-label": `Map of ${about.features} features. Arrows move, plus and minus zoom, Enter opens the feature nearest to the middle.` });
     const tip = el("div.tip", { hidden: true, role: "status" });
     const node = el("div.map-box", {}, canvas, tip);
     const count = places.index.length;
-    const view = { scale: 1, x: 0, y: 0, width: 1, height: 1 };
+    const view = { ...kept, width: 1, height: 1 };
     let colours = null;
     let shown = null;
     let pending = false;
@@ -76,7 +75,7 @@ Atlas.map = (() => {
     function drawTiles(context, visible) {
       const side = visible.length < 80 ? 56 : visible.length < 300 ? 44 : 34;
       const cell = side + 6;
-      const taken = new Set();
+      const taken = new Map();
       let tiles = 0;
       for (const slot of visible) {
         if (shown && !shown.has(slot)) continue;
@@ -88,8 +87,7 @@ Atlas.map = (() => {
         const { url, x: left, y: top } = store.tile("features", slot);
         const sheet = store.sheet(url, invalidate);
         if (!sheet) continue;
-        taken.add(`${column},${row}`);
-        taken[`${column},${row}`] = [x, y];
+        taken.set(`${column},${row}`, [x, y]);
         context.fillStyle = colours ? colours(slot) : "#888";
         context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
         context.drawImage(sheet, left, top, store.TILE, store.TILE, x - side / 2, y - side / 2, side, side);
@@ -101,7 +99,7 @@ Atlas.map = (() => {
     function isTaken(taken, column, row, x, y, cell) {
       for (let dx = -1; dx <= 1; dx++) {
         for (let dy = -1; dy <= 1; dy++) {
-          const other = taken[`${column + dx},${row + dy}`];
+          const other = taken.get(`${column + dx},${row + dy}`);
           if (other && Math.abs(other[0] - x) < cell && Math.abs(other[1] - y) < cell) return true;
         }
       }
@@ -127,6 +125,8 @@ Atlas.map = (() => {
       const room = (size) => (size - 2 * MARGIN) * (view.scale - 1);
       view.x = Math.min(0, Math.max(-room(view.width), view.x));
       view.y = Math.min(0, Math.max(-room(view.height), view.y));
+      Object.assign(kept, { scale: view.scale, x: view.x, y: view.y });
+      canvas.style.touchAction = view.scale > ZOOM[0] ? "none" : "pan-y";
       invalidate();
     }
 
@@ -186,6 +186,7 @@ Atlas.map = (() => {
     canvas.addEventListener("pointercancel", lift);
     canvas.addEventListener("pointerleave", () => hover(-1));
     canvas.addEventListener("wheel", (event) => {
+      if (event.deltaY > 0 && view.scale === ZOOM[0]) return;
       event.preventDefault();
       zoom(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY);
     }, { passive: false });
@@ -224,19 +225,24 @@ Atlas.map = (() => {
       if (name === "label") {
         const names = await store.names();
         const isDark = dark();
-        const cache = names.map(([, label]) => (label ? hue(label, isDark) : "#8888"));
-        colours = (slot) => cache[slot];
+        const counts = new Map();
+        for (const [, label] of names) if (label) counts.set(label, (counts.get(label) ?? 0) + 1);
+        const labels = [...counts].sort((a, b) => b[1] - a[1]).map(([label, times], place) => [label, hue(place, isDark), times]);
+        const own = new Map(labels);
+        colours = (slot) => own.get(names[slot][1]) ?? "#8888";
         invalidate();
-        return null;
+        return { labels };
       }
       const values = await store.column(name);
-      const known = values.filter((value) => !Number.isNaN(value));
-      const [low, high] = known.length ? [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))] : [0, 0];
+      const known = values.filter((value) => !Number.isNaN(value)).sort();
+      const end = known.length - 1;
+      const [low, high] = [known[Math.floor(CLIPPED * end)] ?? 0, known[Math.ceil((1 - CLIPPED) * end)] ?? 0];
+      const share = (value) => Math.min(1, Math.max(0, (value - low) / span));
       const table = palette(dark());
       const span = high - low || 1;
-      colours = (slot) => Number.isNaN(values[slot]) ? "#8886" : table[Math.round(((values[slot] - low) / span) * (STEPS - 1))];
+      colours = (slot) => Number.isNaN(values[slot]) ? "#8886" : table[Math.round(share(values[slot]) * (STEPS - 1))];
       invalidate();
-      return known.length ? { low, high } : null;
+      return { range: known.length ? { low, high, below: known[0] < low, above: known[end] > high } : null };
     }
 
     const only = (slots) => { shown = slots; invalidate(); };

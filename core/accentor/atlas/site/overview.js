@@ -9,8 +9,9 @@ Atlas.overview = (() => {
     gain: "rise of the value at strength 1, in standard deviations over the dataset",
     density: "share of the images on which it fires",
   };
+  const LEGEND_LABELS = 8;
   const FLAGS = { dead: 1, failed: 2, marked: 4, labelled: 8, pictured: 16 };
-  const state = { colour: null, sort: "index", filter: "all", search: "" };
+  const USUAL = { colour: "", sort: "index", order: "down", filter: "all", search: "" };
 
   function select(label, options, value, onchange) {
     const box = el("select", { "aria-label": label, onchange: (event) => onchange(event.target.value) },
@@ -18,20 +19,34 @@ Atlas.overview = (() => {
     return el("label.field", {}, el("span", { text: label }), box);
   }
 
-  async function page() {
+  async function page(asked) {
     const about = await store.head();
     const places = await store.map();
     const map = Atlas.map.create(places, about);
-    const legend = el("div.legend", { "aria-live": "polite" });
+    const legend = el("p.legend", { "aria-live": "polite" });
     const columns = ["coherence", "gain", "density"].filter((name) => about.summary[name]);
-    state.colour ??= columns[0] ?? "density";
+    const usual = { ...USUAL, colour: columns[0] ?? "density" };
+    const state = Object.fromEntries(Object.entries(usual).map(([name, value]) => [name, asked.get(name) ?? value]));
+
+    function keepAddress() {
+      const changed = Object.entries(state).filter(([name, value]) => value !== usual[name]);
+      history.replaceState(history.state, "", changed.length ? `#/?${new URLSearchParams(changed)}` : "#/");
+    }
 
     async function recolour(name) {
       state.colour = name;
-      const range = await map.colourBy(name);
-      legend.replaceChildren(...(range
-        ? [el("span", { text: `${NAMES[name]} ${number(range.low)}` }), el("span.ramp"), el("span", { text: number(range.high) })]
-        : [el("span", { text: name === "label" ? "one colour per label" : `${NAMES[name]}: not measured` })]));
+      const { range, labels } = await map.colourBy(name);
+      const swatch = ([text, colour, count]) => {
+        const dot = el("span.swatch");
+        dot.style.background = colour;
+        return el("span", {}, dot, ` ${text} (${count})`);
+      };
+      const more = labels?.length - LEGEND_LABELS;
+      legend.replaceChildren(...(labels
+        ? [...labels.slice(0, LEGEND_LABELS).map(swatch), more > 0 ? el("span", { text: `and ${more} more` }) : ""]
+        : range
+          ? [el("span", { text: `${NAMES[name]} ${range.below ? "≤ " : ""}${number(range.low)}` }), el("span.ramp"), el("span", { text: `${range.above ? "≥ " : ""}${number(range.high)}` })]
+          : [el("span", { text: `${NAMES[name]}: not measured` })]));
     }
 
     const found = el("p.count", { role: "status" });
@@ -51,6 +66,7 @@ Atlas.overview = (() => {
     const whole = layer(about);
 
     async function refresh() {
+      keepAddress();
       whole.hidden = Boolean(state.search.trim()) || state.filter !== "all";
       const flags = await store.column("flags");
       let slots = [...places.index.keys()].filter((slot) => passes(flags[slot], state.filter));
@@ -61,7 +77,7 @@ Atlas.overview = (() => {
         slots = slots.filter((slot) => places.index[slot] === exact || names[slot].some((text) => text.toLowerCase().includes(query)));
         if (exact !== null) slots.sort((a, b) => (places.index[b] === exact) - (places.index[a] === exact));
       }
-      if (!/^#?\d+$/.test(query)) await order(slots, places);
+      if (!/^#?\d+$/.test(query)) await order(slots, places, state);
       map.only(slots.length === places.index.length ? null : new Set(slots));
       found.textContent = slots.length === places.index.length ? `${number(slots.length, 6)} features` : `${slots.length} of ${places.index.length} features`;
       rows.show(slots);
@@ -73,14 +89,19 @@ Atlas.overview = (() => {
     const colours = [...columns, ...(about.labelled ? ["label"] : [])].map((name) => [name, NAMES[name]]);
     const tools = el("div.tools", {},
       el("label.field.wide", {}, el("span", { text: "Search" }), search),
-      select("Colour", colours.length ? colours : [["density", "density"]], state.colour, recolour),
+      select("Colour", colours.length ? colours : [["density", "density"]], state.colour, (name) => recolour(name).then(keepAddress)),
       select("Sort", [["index", "index"], ...columns.map((name) => [name, NAMES[name]]), ...(about.labelled ? [["label", "label"]] : [])], state.sort, (value) => { state.sort = value; refresh(); }),
+      el("button.reverse", { type: "button", "aria-pressed": String(state.order === "up"), "aria-label": "Reverse the order", title: "Reverse the order", text: "⇅", onclick: (event) => {
+        state.order = state.order === "up" ? "down" : "up";
+        event.currentTarget.setAttribute("aria-pressed", String(state.order === "up"));
+        refresh();
+      } }),
       select("Show", [["all", "all"], ["alive", "not dead"], ["dead", "dead"], ["labelled", "with a label"], ["marked", "with a reliability mark"], ["failed", "with a failure"]], state.filter, (value) => { state.filter = value; refresh(); }));
     map.node.append(el("div.zoom", {},
       el("button", { type: "button", "aria-label": "Zoom in", text: "+", onclick: map.zoomIn }),
-      el("button", { type: "button", "aria-label": "Zoom out", text: "−", onclick: map.zoomOut })), legend);
+      el("button", { type: "button", "aria-label": "Zoom out", text: "−", onclick: map.zoomOut })));
 
-    const node = el("div.overview", {}, intro(about), tools, found, map.node, whole, el("h2", { text: "Features" }), rows.node);
+    const node = el("div.overview", {}, intro(about), tools, el("div.over-map", {}, found, legend), map.node, whole, el("h2", { text: "Features" }), rows.node);
     recolour(state.colour);
     refresh();
     return { node, title: about.title, redraw: () => recolour(state.colour) };
@@ -91,15 +112,18 @@ Atlas.overview = (() => {
     return filter === "all" || Boolean(flag & FLAGS[filter]);
   }
 
-  async function order(slots, places) {
-    if (state.sort === "index") return void slots.sort((a, b) => places.index[a] - places.index[b]);
-    if (state.sort === "label") {
+  /* In place: by index and label from the first, by a measure from the highest; what has none comes last either way. */
+  async function order(slots, places, { sort, order: way }) {
+    const sign = way === "up" ? -1 : 1;
+    const byIndex = (a, b) => places.index[a] - places.index[b];
+    if (sort === "index") return void slots.sort((a, b) => sign * byIndex(a, b));
+    if (sort === "label") {
       const names = await store.names();
-      return void slots.sort((a, b) => (names[a][1] || "\uffff").localeCompare(names[b][1] || "\uffff"));
+      return void slots.sort((a, b) => !names[a][1] - !names[b][1] || sign * names[a][1].localeCompare(names[b][1]) || byIndex(a, b));
     }
-    const values = await store.column(state.sort);
-    const key = (slot) => (Number.isNaN(values[slot]) ? -Infinity : values[slot]);
-    return void slots.sort((a, b) => key(b) - key(a) || places.index[a] - places.index[b]);
+    const values = await store.column(sort);
+    const none = (slot) => Number.isNaN(values[slot]);
+    return void slots.sort((a, b) => none(a) - none(b) || (none(a) ? 0 : sign * (values[b] - values[a])) || byIndex(a, b));
   }
 
   const plural = (count, name) => `${number(count, 7)} ${name}${count === 1 ? "" : "s"}`;
@@ -118,7 +142,8 @@ Atlas.overview = (() => {
       el("figure.card", {}, el("h3", { text: "Reliability" }), el("ul.plain", {},
         el("li", {}, el("b", { text: about.dead }), " dead: they fire on no image"),
         el("li", {}, el("b", { text: about.failures }), " pictures that could not be made"), marks))),
-      el("p.note", {}, "The data: ", ["atlas.json", "features.jsonl", "images.jsonl", "errors.jsonl", "accentuations.parquet"].flatMap((name, place) => [place ? ", " : "", el("a", { href: name, text: name })]), "."));
+      el("p.note", {}, "Bars grow with the square root of the count. The data: ", ["atlas.json", "features.jsonl", "images.jsonl", "errors.jsonl", "accentuations.parquet"].flatMap((name, place) => [place ? ", " : "", el("a", { href: name, text: name })]), "."),
+      el("details.made", {}, el("summary", { text: "How it was made" }), el("p.note", { text: `On ${about.made_at.slice(0, 10)}, with this recipe:` }), el("pre", { text: JSON.stringify(about.recipe, null, 1) })));
   }
 
   return { page };

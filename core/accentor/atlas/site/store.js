@@ -68,13 +68,19 @@ Atlas.store = (() => {
 
   function thumbnail(kind, slot, label, size = TILE) {
     const { url, x, y } = tile(kind, slot);
-    const node = el("span.thumb", { role: "img", "aria-label": label });
+    const node = el("span.thumb", label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" });
     node.dataset.url = url;
     node.style.width = node.style.height = `${size}px`;
     node.style.backgroundSize = `${ACROSS * size}px auto`;
     node.style.backgroundPosition = `${(-x * size) / TILE}px ${(-y * size) / TILE}px`;
     lazily.observe(node);
     return node;
+  }
+
+  /* Ways to the pages before and after, as links and as keys. */
+  function beside(before, after) {
+    const link = (href, text, rel) => href && el("a.quiet", { href, text, rel });
+    return { node: el("div.steps", {}, link(before, "← previous", "prev"), link(after, "next →", "next")), keys: { "[": before, "]": after } };
   }
 
   async function featureLink(feature, note = "") {
@@ -87,5 +93,5 @@ Atlas.store = (() => {
       el("span.chip-text", {}, el("strong", { text: label || title }), el("small", { text: note || (label ? title : "") })));
   }
 
-  return { head, map, column, name, names, tile, sheet, thumbnail, featureLink, TILE };
+  return { head, map, column, name, names, tile, sheet, thumbnail, beside, featureLink, TILE };
 })();

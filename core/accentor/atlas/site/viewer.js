@@ -4,6 +4,7 @@
 Atlas.viewer = (() => {
   const { el, number, signed } = Atlas;
   const DIM = 0.65;
+  const COPIED_MS = 2000;
   const DIFFERENCE_DOUBLINGS = 2;
   const MARKS = {
     "dead-on-seed": ["dead on the seed", "The feature does not fire on the seed: the way starts without a gradient of its own."],
@@ -86,12 +87,13 @@ Atlas.viewer = (() => {
     const { left, right, share } = between(frames, state.strength);
     const nearest = frames[share < 0.5 ? left : right];
     const seed = frames.find((frame) => frame.strength === 0) ?? frames[0];
-    const reached = nearest.percentile === null || nearest.percentile === undefined ? "" : `percentile ${number(nearest.percentile)}`;
+    const ranks = [seed, nearest].map((frame) => frame.percentile).filter((one) => one !== null && one !== undefined);
+    const reached = [ranks.length === 2 && `percentile ${ranks.map((one) => number(one)).join(" → ")}`, nearest.distance && `distance ${number(nearest.distance)}`].filter(Boolean).join(" · ");
     state.before.textContent = number(seed.value);
     state.after.textContent = number(nearest.value);
     state.reached.textContent = reached;
     state.at.textContent = state.strength === 0 ? "seed" : `${state.strength < 0 ? "suppressed" : "strength"} ${signed(state.strength, 2)}`;
-    state.slider.setAttribute("aria-valuetext", `${state.at.textContent}: value ${number(nearest.value)} ${reached}`);
+    state.slider.setAttribute("aria-valuetext", `${state.at.textContent}: value ${number(seed.value)} → ${number(nearest.value)} ${reached}`);
   }
 
   const seen = new IntersectionObserver((entries) => {
@@ -143,7 +145,8 @@ Atlas.viewer = (() => {
       caption, marks.length ? el("div.marks", {}, marks) : null,
       el("div.actions", {},
         shown.job ? copyButton(shown.job) : null,
-        el("a.quiet", { href: `pictures/${shown.strip}`, download: "", text: "download" })));
+        el("a.quiet", { href: `pictures/${shown.strip}`, download: "", title: "All strengths side by side", text: "download" }),
+        shown.where ? el("a.quiet", { href: `pictures/${shown.where}`, download: "", title: "The opacity map, as the alpha of a white picture", text: "map" }) : null));
     node.fetchPictures = () => {
       state.strip = Object.assign(new Image(), { onload: () => { node.dataset.ready = "yes"; paint(state); } });
       state.strip.src = `pictures/${shown.strip}`;
@@ -167,6 +170,7 @@ Atlas.viewer = (() => {
       try {
         await navigator.clipboard.writeText(text);
         button.textContent = "copied";
+        setTimeout(() => { button.textContent = "copy as job"; }, COPIED_MS);
       } catch {
         const area = el("textarea.copied", { readonly: true, rows: 6, "aria-label": "The job" });
         area.value = text;
@@ -184,7 +188,7 @@ Atlas.viewer = (() => {
       toggle.append(el("button", {
         type: "button", "aria-pressed": String(settings.view === name), text,
         onclick: (event) => {
-          settings.view = name;
+          settings.view = document.documentElement.dataset.view = name;
           for (const one of toggle.children) one.setAttribute("aria-pressed", String(one === event.target));
           all((node) => node.repaint());
         },

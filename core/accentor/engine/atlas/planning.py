@@ -128,11 +128,22 @@ class Plan:
         return wrong[:MAX_ERRORS]
 
     @cached_property
+    def unknown(self) -> list[str | int]:
+        """The images' labels that the model, which has classes, does not know."""
+        unread = [
+            self.items[row.image].label for row in self.scan.rows if row.label is None and row.prediction is not None
+        ]
+        return [label for label in unread if label is not None]
+
+    @cached_property
     def gaps(self) -> list[str]:
         """What the atlas does not show, before any picture is made, for a person."""
         gaps = [f"{skipped.id} could not be read: {skipped.reason}" for skipped in self.scan.skipped]
         if self.broken:
             gaps.append(f"{len(self.broken)} features of the dictionary are zero or not finite")
+        if self.unknown:
+            count = len(self.unknown)
+            gaps.append(f"images whose label is none of the model's classes: {count}, such as {self.unknown[0]!r}")
         if len(self.units) < self.dictionary.size:
             gaps.append(f"{len(self.units)} of {self.dictionary.size} features are shown")
         return gaps
