@@ -7,10 +7,10 @@ regularisation layer, alone, in the same precision and memory layout. Weights do
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +30,9 @@ from accentor.engine.memory import bytes_per_pair
 from accentor.spec import PRESETS, Recipe, parse_feature
 
 REPEATS = 5
+STEPS = 26
+ROUNDS = 2
+"""Floor and step are measured in turn, since the speed of a shared machine drifts."""
 LAYERS = {"torchvision:resnet50": "layer1"}
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc's tunables that keep freed memory, so that large tensors are not mapped and unmapped every step."""
@@ -91,14 +94,18 @@ def floor_seconds(model: Model, names: frozenset[str], recipe: Recipe, dtype: to
 
 
 def step_seconds(model: Model, setting: Setting, recipe: Recipe) -> float:
-    """Return the mean seconds of a step of a run, after the first two; clean values are measured at its end alone."""
+    """Return the seconds of a step of a run: the median over the cycles of steps in which the opacity map is made once.
+
+    The first cycle, which balances λ, is left out; clean values are measured at the end alone.
+    """
     moments: list[float] = []
     running.REPORT_S = 0.0
     pair = Pair(torch.rand(3, setting.size, setting.size), parse_feature(setting.feature))
     for _, ending in accentuate_pairs(model, [pair], recipe, on_step=lambda _: moments.append(time.perf_counter())):
         if isinstance(ending, Exception):
             raise ending
-    return (moments[-2] - moments[1]) / (len(moments) - 3)
+    starts = moments[recipe.opacity_every - 1 : -1 : recipe.opacity_every]
+    return statistics.median(b - a for a, b in itertools.pairwise(starts)) / recipe.opacity_every
 
 
 def against_the_floor(steps: int, settings: Sequence[Setting]) -> Table:
@@ -110,10 +117,11 @@ def against_the_floor(steps: int, settings: Sequence[Setting]) -> Table:
         names = frozenset("" if t.feature.kind == "logit" else t.feature.layer for t in feature.terms_of())
         for precision, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
             recipe = setting.recipe(steps, precision=precision)
-            floors = [floor_seconds(model, names, recipe, dtype)]
-            step = step_seconds(model, setting, recipe)
-            floors.append(floor_seconds(model, names, recipe, dtype))
-            floor = statistics.mean(floors)
+            floors, measured = [floor_seconds(model, names, recipe, dtype)], []
+            for _ in range(ROUNDS):
+                measured.append(step_seconds(model, setting, recipe))
+                floors.append(floor_seconds(model, names, recipe, dtype))
+            floor, step = statistics.median(floors), statistics.median(measured)
             table.add_row(
                 setting.source, setting.feature, precision, f"{floor:.3f}", f"{step:.3f}", f"{step / floor:.2f}"
             )
@@ -151,7 +159,7 @@ def against_faccent(package: Path, steps: int) -> Table:
     for alpha in (0.3, 0.0):
         plain, tuned = (faccent_step_seconds(package, alpha, steps, environment) for environment in ({}, TUNED))
         ours = [
-            step_seconds(model, SQUEEZENET, SQUEEZENET.recipe(steps + 4, precision=precision, regularization=alpha))
+            step_seconds(model, SQUEEZENET, SQUEEZENET.recipe(STEPS, precision=precision, regularization=alpha))
             for precision in ("float32", "bfloat16")
         ]
         ratios = " / ".join(f"{plain / mine:.1f}, {tuned / mine:.1f}" for mine in ours)
@@ -174,7 +182,7 @@ def many_pairs(count: int) -> Table:
     for pair in pairs:
         call([pair])
     alone = time.perf_counter() - started
-    before = peak_mib()
+    before = forget_peak()
     started = time.perf_counter()
     call(pairs)
     together = time.perf_counter() - started
@@ -203,21 +211,28 @@ def measure_memory(size: int) -> tuple[float, float]:
     layers = frozenset({"", *model.card.regularization_layers(recipe)})
     estimated = size * bytes_per_pair(network, layers, recipe, (512, 512)) / 2**20
     pairs = [Pair(torch.rand(3, 512, 512), parse_feature(SQUEEZENET.feature), index) for index in range(size)]
-    before = peak_mib()
+    before = forget_peak()
     for _ in accentuate_pairs(model, pairs, recipe, micro_batch=size):
         pass
     return estimated, peak_mib() - before
 
 
+def forget_peak() -> float:
+    """Begin a new peak; return the memory that this process has now, in MiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_mib()
+
+
 def peak_mib() -> float:
-    """Return the most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the most memory that this process has had, in MiB; getrusage's figure begins with that of its parent."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--quick", action="store_true", help="SqueezeNet and the reference model alone")
     parser.add_argument("--faccent", type=Path, help="folder into which faccent was installed")
     parser.add_argument("--measure-memory", type=int, help=argparse.SUPPRESS)

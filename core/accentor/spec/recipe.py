@@ -111,7 +111,7 @@ class Recipe(BaseModel):
     )
 
     opacity_every: int = Field(
-        4,
+        8,
         ge=1,
         le=MAX_STEPS,
         description="Steps between two whose gradient the opacity map accumulates; 1: every step.",
