@@ -157,6 +157,7 @@ def test_figures_say_their_numbers(feature):
     assert "first image's seed 2, accentuated 5" in said[0]
     assert "2 to 8 over a distance of 3" in said[1]
     assert "block1 0.2 0.15 0.05; " in said[2]
+    assert feature.locator("svg.chart text", has_text="accentuated 5").text_content() == "accentuated 5"
 
 
 def test_the_slider_goes_from_the_suppressed_over_the_seed_to_the_accentuated(feature):

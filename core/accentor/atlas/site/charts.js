@@ -9,7 +9,7 @@ Atlas.charts = (() => {
   const LEFT = 8;
   const BOTTOM = 22;
   const GUTTER = 38;
-  const BEYOND = 2;
+  const BEYOND = 0.5;
   const LINE = 11;
 
   function svg(tag, options = {}, text = null) {
@@ -26,12 +26,6 @@ Atlas.charts = (() => {
   }
 
   const scale = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
-
-  function ends(root, low, high, middle = "", left = LEFT) {
-    const y = HEIGHT - 6;
-    root.append(svg("text", { x: left, y }, number(low)), svg("text", { x: WIDTH - LEFT, y, "text-anchor": "end" }, number(high)));
-    if (middle) root.append(svg("text", { x: WIDTH / 2, y, "text-anchor": "middle" }, middle));
-  }
 
   function histogram({ low, high, counts }, label, marks = []) {
     const root = frame(label);
@@ -51,11 +45,13 @@ Atlas.charts = (() => {
     });
     marks.forEach(({ value, name }, row) => {
       const x = Math.min(WIDTH - LEFT, Math.max(LEFT, across(value)));
+      const told = value > last ? `${name} →` : value < first ? `← ${name}` : name;
       const y = 9 + LINE * row;
       root.append(svg("line", { x1: x, x2: x, y1: y + 3, y2: HEIGHT - BOTTOM, class: "mark" }));
-      root.append(svg("text", { x, y, "text-anchor": x > WIDTH - 40 ? "end" : x < 40 ? "start" : "middle" }, name));
+      root.append(svg("text", { x, y, "text-anchor": x > WIDTH - 40 ? "end" : x < 40 ? "start" : "middle" }, told));
     });
-    ends(root, first, last);
+    const y = HEIGHT - 6;
+    root.append(svg("text", { x: across(low), y }, number(low)), svg("text", { x: across(high), y, "text-anchor": "end" }, number(high)));
     return root;
   }
 
@@ -65,7 +61,7 @@ Atlas.charts = (() => {
     if (!points.length) return root;
     const xs = points.map(([x]) => x);
     const ys = points.map(([, y]) => y);
-    const [lowX, highX] = [Math.min(...xs), Math.max(...xs)];
+    const [lowX, highX] = [Math.min(0, ...xs), Math.max(...xs)];
     const [lowY, highY] = [Math.min(...ys), Math.max(...ys)];
     const across = scale(lowX, highX, GUTTER + 4, WIDTH - LEFT - 4);
     const down = scale(lowY, highY, HEIGHT - BOTTOM - 6, 8);
@@ -80,10 +76,9 @@ Atlas.charts = (() => {
       }
     }
     for (const value of new Set([lowY, highY])) root.append(svg("text", { x: GUTTER - 4, y: down(value) + 3, "text-anchor": "end" }, number(value)));
-    if (names) {
-      const y = HEIGHT - 6;
-      root.append(svg("text", { x: GUTTER, y }, names[0]), svg("text", { x: WIDTH - LEFT, y, "text-anchor": "end" }, names[names.length - 1]));
-    } else ends(root, lowX, highX, xName, GUTTER);
+    const [first, last] = names ? [names[0], names[names.length - 1]] : [number(lowX), number(highX)];
+    const y = HEIGHT - 6;
+    root.append(svg("text", { x: GUTTER, y }, first), svg("text", { x: WIDTH / 2, y, "text-anchor": "middle" }, xName), svg("text", { x: WIDTH - LEFT, y, "text-anchor": "end" }, last));
     return root;
   }
 

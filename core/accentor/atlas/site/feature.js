@@ -76,7 +76,7 @@ Atlas.feature = (() => {
       const marks = [...at(0, "first image's seed"), ...at(1, "accentuated")];
       const one = feature.histogram;
       drawn.push(charts.figure("Values over the dataset", charts.histogram(one, `Histogram of the feature's values, ${number(one.low)} to ${number(one.high)}; ${marks.map((mark) => mark.name).join(", ")}`, marks),
-        `From ${number(one.low)} to ${number(one.high)}. Bars grow with the square root of the count; a mark at the edge may lie beyond it.`));
+        "Bars grow with the square root of the count. An arrow: it lies beyond the edge."));
     }
     const ways = top.filter((one) => one.frames?.length > 1).map((one) => ({ kind: "way", points: [...one.frames].filter((frame) => frame.strength >= 0).map((frame) => [frame.distance, frame.value]) }));
     const back = top.filter((one) => one.frames?.some((frame) => frame.strength < 0)).map((one) => ({ kind: "back", points: [...one.frames].filter((frame) => frame.strength <= 0).map((frame) => [frame.distance, frame.value]) }));

@@ -43,12 +43,14 @@ Atlas.images = (() => {
       frames = frames.length ? frames : shown.frames;
       drawn.append(viewer.view(shown, { title: feature?.label || feature?.name || `feature ${one.feature}`, subtitle: `value ${number(one.value)}${reached}`, href: `#/feature/${one.feature}`, alt: `${feature?.label || feature?.name || one.feature} in ${image.name}` }));
     }
+    const any = drawn.children.length + without.children.length > 0;
     const node = el("div", {},
       el("div.feature-head", {}, store.thumbnail("images", image.place, image.name, 72), el("div", {}, el("h1", { text: image.name }), el("p.facts", { text: facts.join(" · ") })),
         beside.node),
       drawn.children.length ? viewer.controls(frames) : null,
       drawn.children.length ? el("section", {}, el("h2", { text: "Its top features" }), drawn) : null,
-      without.children.length ? el("section", {}, el("h2", { text: drawn.children.length ? "More of its top features" : "Its top features" }), without) : null);
+      without.children.length ? el("section", {}, el("h2", { text: drawn.children.length ? "More of its top features" : "Its top features" }), without) : null,
+      any ? null : el("p.note", { text: "None of its top features is in this atlas." }));
     return { node, title: `${image.name} · ${about.title}`, keys: beside.keys };
   }
 

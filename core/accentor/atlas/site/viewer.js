@@ -133,13 +133,14 @@ Atlas.viewer = (() => {
     };
     state.slider.addEventListener("input", () => set(Number(state.slider.value)));
     const box = el("div.canvas-box", {}, state.canvas);
+    box.style.width = `${100 * Math.min(1, shown.width / shown.height)}%`;
     if (shown.box) {
       const [x, y, w, h] = shown.box;
       const peak = el("span.peak", { title: "Where the feature is highest" });
       Object.assign(peak.style, { left: `${x * 100}%`, top: `${y * 100}%`, width: `${w * 100}%`, height: `${h * 100}%` });
       box.append(peak);
     }
-    const node = el("article.viewer", {}, box,
+    const node = el("article.viewer", {}, el("div.canvas-frame", {}, box),
       el("div.scrub", {}, state.slider, el("datalist", { id: ticks }, strengths.map((one) => el("option", { value: one })))),
       el("div.reading", {}, state.at, el("span.values", {}, state.before, " → ", state.after), state.reached),
       caption, marks.length ? el("div.marks", {}, marks) : null,

@@ -99,8 +99,7 @@ class Entries:
                     if unit in own
                     else None,
                 )
-                for unit, value in zip(row.features, row.values, strict=True)
-                if unit in plan.shown
+                for unit, value in plan.top_of_image(row)
             ),
         )
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
+
 from accentor.engine.atlas.ranks import Ranks
 from accentor.engine.atlas.selecting import Choice, choose, sizes_of
 from accentor.engine.dictionaries import Dictionary
@@ -108,7 +110,7 @@ class Plan:
         rows = list(self.scan.rows)
         step = max(1, len(rows) // self.options.images) if self.options.images else 1
         return {
-            row.image: [unit for unit in row.features if unit in self.shown][:IMAGE_FEATURES]
+            row.image: [unit for unit, _ in self.top_of_image(row)[:IMAGE_FEATURES]]
             for row in rows[::step][: self.options.images]
         }
 
@@ -154,6 +156,18 @@ class Plan:
             self._choices[unit] = choose(self.scan, unit, self.options.top_k, self._sizes)
         return self._choices[unit]
 
+    def top_of_image(self, row: ImageRow) -> list[tuple[int, float]]:
+        """Return the features shown that are highest on an image, with their values, the highest first.
+
+        The scan keeps the top ones of the whole dictionary; of its part those on the images that it sampled.
+        """
+        place = self._sampled.get(row.image)
+        if place is None or len(self.units) == self.dictionary.size:
+            return [(unit, value) for unit, value in zip(row.features, row.values, strict=True) if unit in self.shown]
+        values = self.scan.sampled.values[place, self.units].nan_to_num(nan=-torch.inf)
+        best = values.topk(min(len(row.features), len(self.units)))
+        return [(self.units[unit], float(value)) for unit, value in zip(best.indices, best.values, strict=True)]
+
     def name(self, unit: int) -> str:
         """Return what a feature is called."""
         named = str(self.dictionary.feature(unit))
@@ -194,6 +208,10 @@ class Plan:
         """Yield the first accentuation of each feature, which is made with another random seed too."""
         for unit in self.units:
             yield from self.of_feature(unit)[:1]
+
+    @cached_property
+    def _sampled(self) -> dict[int, int]:
+        return {int(image): place for place, image in enumerate(self.scan.sampled.images)}
 
     @cached_property
     def _sizes(self) -> list[tuple[int, int]]:
