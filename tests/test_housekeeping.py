@@ -14,7 +14,7 @@ from accentor.state import JobStore, NewBatch
 from accentor.state.keys import EXPIRIES
 from accentor.storage import ObjectStore, open_store
 from accentor.storage.batches import jobs_of, write_batch, write_block
-from accentor.storage.keys import artefact_key, batch_prefix, card_key, result_key
+from accentor.storage.keys import artefact_key, batch_prefix, card_key, result_key, upload_key
 
 IMAGES = tuple(f"{number:064x}" for number in range(3))
 
@@ -117,6 +117,15 @@ def test_what_is_cut_short_is_done_the_next_time(store: JobStore, objects: Objec
     tidy(store, objects)
     assert not objects.exists(artefact_key(keys[0], "accentuated.png"))
     assert store.expired() == []
+
+
+def test_a_file_that_nothing_was_made_from_goes(store: JobStore, objects: ObjectStore) -> None:
+    for name, alive_s in (("a", -1), ("b", 60)):
+        objects.put(upload_key(name * 64), b"numbers")
+        store.note_upload(upload_key(name * 64), alive_s=alive_s)
+    assert tidy(store, objects) == 1
+    assert list(objects.keys("uploads/")) == [upload_key("b" * 64)]
+    assert tidy(store, objects) == 0
 
 
 def test_an_abandoned_upload_goes(store: JobStore, objects: ObjectStore) -> None:

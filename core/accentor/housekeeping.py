@@ -16,7 +16,7 @@ from accentor.spec import Jobs, KeyMaker, LineJobs, ModelCard
 from accentor.state import JobStore
 from accentor.storage import ObjectStore
 from accentor.storage.batches import jobs_of, read_batch
-from accentor.storage.keys import batch_prefix, card_key, result_key, result_prefix
+from accentor.storage.keys import batch_prefix, card_key, is_upload_key, result_key, result_prefix
 
 PAGE = 200
 
@@ -35,10 +35,10 @@ def tidy(jobs: JobStore, objects: ObjectStore) -> int:
             continue
         remove(jobs, objects, batch_id, digest, results=results)
         count += 1
-    for batch_id in jobs.abandoned_uploads():
-        logger.info("the upload of batch %s was abandoned: its objects go", batch_id)
-        remove_objects(objects, batch_prefix(batch_id))
-        jobs.end_upload(batch_id)
+    for name in jobs.abandoned_uploads():
+        logger.info("the upload of %s was abandoned: its objects go", name)
+        remove_objects(objects, name if is_upload_key(name) else batch_prefix(name))
+        jobs.end_upload(name)
         count += 1
     return count
 

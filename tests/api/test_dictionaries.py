@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from tests.api.scans import finish
 from tests.api.service import CARD, Service, picture
 from tests.servers import wait_until
 
+from accentor.housekeeping import tidy
 from accentor.spec import BatchSpec, DatasetImages, DictionaryCard, Entry, JobSpec, LineJobs, LinesBatch, sha256_hex
+from accentor.state.keys import UPLOADS
 from accentor.storage.batches import jobs_of, read_batch
+from accentor.storage.keys import upload_key
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 ROWS = np.eye(8, dtype="f4")[[0, 1, 2, 2, 3]] * 2
@@ -49,6 +53,19 @@ def refused(service: Service, status: int, code: str, **fields: Any) -> dict[str
     answer = service.http.post("/v1/dictionaries", json={"model": "toy", "layer": "conv1", "name": "d"} | fields)
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     return dict(answer.json())
+
+
+def test_a_file_waits_a_day_for_its_dictionary(service: Service, card: DictionaryCard) -> None:
+    """None is made of the second one: once it counts as abandoned it goes, the file of a dictionary stays."""
+    assert service.redis.zcard(UPLOADS) == 0
+    left = upload(service, npy(ROWS[:2]))
+    ((_, until),) = service.redis.zscan_iter(UPLOADS)
+    assert until == pytest.approx(time.time() + 86_400, abs=60)
+    assert tidy(service.jobs, service.objects) == 0
+    service.redis.zadd(UPLOADS, {upload_key(left): 1})
+    assert tidy(service.jobs, service.objects) == 1
+    assert service.http.head(f"/v1/dictionaries/files/{left}").status_code == 404
+    assert service.http.get(f"/v1/dictionaries/{card.name}").status_code == 200
 
 
 def test_an_uploaded_file_becomes_a_dictionary_once(service: Service, card: DictionaryCard) -> None:

@@ -73,18 +73,21 @@ def test_up_submit_fetch_stop_and_resume(tmp_path):
     wait_until(lambda: not processes_of(data), timeout_s=15, what="no process is left")
 
 
-def test_dead_worker_and_api_are_started_anew(tmp_path):
+def test_dead_processes_are_started_anew(tmp_path):
     data = tmp_path / "data"
     up = Up(data)
+    long = {"model": "reference", "features": ["logit:star"], "recipe": {"steps": 200, "crops": 4, "size": 64}}
     try:
-        for module in ("accentor_worker", "accentor_api"):
-            (victim,) = (
-                int(entry.name) for entry in Path("/proc").glob("[0-9]*") if is_main_process(entry, module, data)
-            )
-            os.kill(victim, signal.SIGKILL)
-            time.sleep(1.0)
-            wait_until(lambda: httpx_ready(up.url), timeout_s=60, what=f"{module} is back")
         with Client(up.url) as client:
+            batch = client.batches.create(images=sample_paths()[:3], **long)
+            for name in ("accentor_worker", "accentor_api", "redis-server"):
+                (victim,) = (
+                    int(entry.name) for entry in Path("/proc").glob("[0-9]*") if is_main_process(entry, name, data)
+                )
+                os.kill(victim, signal.SIGKILL)
+                time.sleep(1.0)
+                wait_until(lambda: httpx_ready(up.url), timeout_s=60, what=f"{name} is back")
+            assert batch.wait(timeout=120).counts.succeeded == 3
             job = client.jobs.create(
                 model="reference", feature="logit:ring", image=sample_paths()[0], recipe=json.loads(RECIPE)
             ).wait(timeout=60)
@@ -93,13 +96,16 @@ def test_dead_worker_and_api_are_started_anew(tmp_path):
         up.stop(signal.SIGINT)
 
 
-def is_main_process(entry: Path, module: str, data: Path) -> bool:
+def is_main_process(entry: Path, name: str, data: Path) -> bool:
     try:
         command = (entry / "cmdline").read_bytes().split(b"\0")
         environment = (entry / "environ").read_bytes()
+        folder = (entry / "cwd").readlink()
     except OSError:
         return False
-    return command[1:3] == [b"-m", module.encode()] and str(data).encode() in environment
+    if name == "redis-server":
+        return folder == data / "redis"
+    return command[1:3] == [b"-m", name.encode()] and str(data).encode() in environment
 
 
 def httpx_ready(url: str) -> bool:

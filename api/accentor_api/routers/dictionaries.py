@@ -23,6 +23,9 @@ from accentor_api.pages import DEFAULT_LIMIT, DictionaryPage, FeaturePage, Limit
 from accentor_api.services import Services, WithServices
 
 OCTETS = "application/octet-stream"
+FILE_S = 86_400.0
+"""Seconds that an uploaded file waits for a dictionary to be made from it."""
+
 BODY = {"requestBody": {"required": True, "content": {OCTETS: {}}}}
 
 router = APIRouter(prefix="/v1/dictionaries", tags=["dictionaries"])
@@ -41,7 +44,7 @@ async def put_file(sha256: str, request: Request, services: WithServices) -> Sto
     actual = await run_in_threadpool(sha256_hex, data)
     if actual != sha256:
         raise DigestMismatchError(f"the body has the sha256 {actual}, announced was {sha256}", actual=actual)
-    await run_in_threadpool(services.objects.put, upload_key(sha256), data)
+    await run_in_threadpool(_keep_file, services, upload_key(sha256), data)
     return StoredFile(id=sha256, bytes=len(data))
 
 
@@ -127,11 +130,17 @@ def delete_dictionary(name: str, services: WithServices) -> Response:
     return Response(status_code=204)
 
 
+def _keep_file(services: Services, key: str, data: bytes) -> None:
+    services.jobs.note_upload(key, alive_s=FILE_S)
+    services.objects.put(key, data)
+
+
 def _create(services: Services, spec: DictionarySpec) -> tuple[DictionaryCard, bool]:
     model = services.jobs.model(spec.model)
     made = services.dictionaries.create(spec, model, _data(services, spec))
     if spec.file is not None:
         services.objects.delete(upload_key(spec.file))
+        services.jobs.end_upload(upload_key(spec.file))
     return made
 
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +93,7 @@ class EmbeddedService:
         self._children: dict[str, Child] = {}
         self._deaths: list[float] = []
         self._environment: dict[str, str] = {}
+        self._redis_command: list[str] = []
         self._watcher: threading.Thread | None = None
         self._stopping = threading.Event()
         self._failure: Exception | None = None
@@ -114,8 +115,9 @@ class EmbeddedService:
         redis_port, secret = free_port(), self._secrets()
         self._environment = self._make_environment(redis_port, secret)
         configuration = write_configuration(self.data / "redis", redis_port, secret["redis"])
+        self._redis_command = [str(program), str(configuration)]
         self._tell("starting Redis")
-        self._children["redis"] = self._child("redis", [str(program), str(configuration)], kept=[self._lock_number()])
+        self._start("redis")
         self._wait(lambda: _listens(redis_port), "redis", REDIS_LIMIT_S)
         self._forget_workers()
         self._tell("starting the API and the worker, loading models")
@@ -160,7 +162,7 @@ class EmbeddedService:
             JobStore(client).retract_models()
 
     def _watch(self) -> None:
-        """Start a dead worker or API anew; what cannot be mended interrupts the caller."""
+        """Start what died anew, Redis with the data that it has; what cannot be mended interrupts the caller."""
         while not self._stopping.wait(LOOK_S):
             for name, child in list(self._children.items()):
                 if child.exit_status is None:
@@ -221,17 +223,17 @@ class EmbeddedService:
         }
 
     def _start(self, name: str) -> None:
-        self._children[name] = self._child(name, [sys.executable, "-m", f"accentor_{name}"])
-
-    def _child(self, name: str, command: list[str], *, kept: Sequence[int] = ()) -> Child:
-        computing = COMPUTING if name == "worker" else {}
-        return Child(name, command, self._environment | computing, self.logs / f"{name}.log", kept=kept)
+        is_redis = name == "redis"
+        command = self._redis_command if is_redis else [sys.executable, "-m", f"accentor_{name}"]
+        environment = self._environment | (COMPUTING if name == "worker" else {})
+        kept = [self._lock_number()] if is_redis else []
+        self._children[name] = Child(name, command, environment, self.logs / f"{name}.log", kept=kept)
 
     def _revive(self, name: str, child: Child) -> None:
         child.sweep()
         now = time.monotonic()
         self._deaths = [moment for moment in self._deaths if now - moment < RESTART_WINDOW_S] + [now]
-        if name == "redis" or len(self._deaths) > MAX_RESTARTS:
+        if len(self._deaths) > MAX_RESTARTS:
             raise ServiceError(
                 f"{name} ended with status {child.exit_status}; the end of {child.log}:\n{child.last_words()}"
             )

@@ -306,18 +306,18 @@ class JobStore:
         return count
 
     @guarded
-    def note_upload(self, batch_id: str, *, alive_s: float) -> None:
-        """Say that objects of a batch that is not created yet are being written."""
-        self._client.zadd(UPLOADS, {batch_id: self._now() + alive_s})
+    def note_upload(self, name: str, *, alive_s: float) -> None:
+        """Say that objects of a batch that is not created yet are being written, or the file with this key."""
+        self._client.zadd(UPLOADS, {name: self._now() + alive_s})
 
     @guarded
-    def end_upload(self, batch_id: str) -> None:
+    def end_upload(self, name: str) -> None:
         """Say that these objects are the batch's now, or are gone."""
-        self._client.zrem(UPLOADS, batch_id)
+        self._client.zrem(UPLOADS, name)
 
     @guarded
     def abandoned_uploads(self) -> list[str]:
-        """Return the batches whose upload gives no sign of life and that were never created."""
+        """Return batches whose upload gives no sign of life and that were never created, and files nobody wanted."""
         ids = [text(name) for name in self._client.zrangebyscore(UPLOADS, "-inf", self._now())]
         created = [name for name in ids if self._client.exists(batch_keys(name)[0])]
         if created:

@@ -20,7 +20,8 @@ EXPIRIES = f"{PREFIX}expiries"
 """Ended batches by the time at which they are to be removed."""
 
 UPLOADS = f"{PREFIX}uploads"
-"""Batches whose objects are being written or removed, by the time at which that counts as abandoned."""
+"""Batches whose objects are being written or removed, and files that something is to be made of, by the time at which
+that counts as abandoned."""
 
 
 ACCESS = f"{PREFIX}access"

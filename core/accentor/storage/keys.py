@@ -81,9 +81,17 @@ OWN_FOLDERS = frozenset(
 """Folders of the store that are the service's own."""
 
 
+UPLOADS = "uploads/"
+
+
 def upload_key(sha256: str) -> str:
     """Return where an uploaded file lies until something is made from it."""
-    return f"uploads/{sha256}"
+    return f"{UPLOADS}{sha256}"
+
+
+def is_upload_key(key: str) -> bool:
+    """Tell whether a key is that of an uploaded file."""
+    return key.startswith(UPLOADS)
 
 
 def atlas_prefix(atlas_id: str, part: str = "") -> str:
