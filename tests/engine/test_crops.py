@@ -203,6 +203,40 @@ def test_noise_is_added_to_the_views(augmentation, at):
     assert loud.noise.abs().max() > 0.01
 
 
+def recolored(**settings):
+    return Recipe.model_validate({"noise_std": 0.0, "noise_range": 0.0} | settings)
+
+
+@pytest.mark.parametrize("augmentation", ["uniform", "jitter"])
+def test_a_colour_shifts_all_of_a_view(augmentation):
+    """Each view by its own, N(0, 0.1²) in every channel; the views themselves are the same ones as without it."""
+    image = torch.rand(1, 3, 40, 40)
+    plain, shifted = (recolored(augmentation=augmentation, crops=8, steps=50, noise_color=std) for std in (0.0, 0.1))
+    differences = []
+    ours = [Augmentation([Stream(3, one, (40, 40), CPU)], one, (40, 40), 16) for one in (plain, shifted)]
+    for step in range(50):
+        without, given = (one.views(step).of(image) for one in ours)
+        difference = given - without
+        shift = difference.mean(dim=(2, 3), keepdim=True)
+        torch.testing.assert_close(difference, shift.expand_as(difference), atol=1e-6, rtol=0)
+        differences.append(shift.flatten(1))
+    drawn = torch.cat(differences)
+    assert drawn.mean().abs() < 0.01
+    torch.testing.assert_close(drawn.std(dim=0), torch.full((3,), 0.1), atol=0.012, rtol=0)
+    assert torch.corrcoef(drawn.T).triu(1).abs().max() < 0.15
+
+
+def test_a_colour_is_added_to_the_noise():
+    image = torch.rand(1, 3, 40, 40)
+    both, noise = (recolored(crops=4, steps=1, noise_std=0.05, noise_color=std) for std in (0.2, 0.0))
+    views = [
+        Augmentation([Stream(3, one, (40, 40), CPU)], one, (40, 40), 16).views(0).of(image) for one in (both, noise)
+    ]
+    shift = (views[0] - views[1]).flatten(2)
+    assert shift.std(dim=2).max() < 1e-6
+    assert shift.std() > 0.1
+
+
 def test_noise_at_the_input_is_white_whatever_the_crop():
     recipe = Recipe(steps=1, crops=8, noise_std=0.1, noise_range=0.0, noise_at="input", crop_size=(0.1, 0.1))
     noise = Augmentation([Stream(1, recipe, (80, 80), CPU)], recipe, (80, 80), 32).views(0).noise

@@ -14,9 +14,10 @@ from accentor.engine.parameterization import (
     natural_spectrum,
     parameterize,
     spectrum_scale,
+    surround,
 )
 from accentor.errors import InvalidRecipeError
-from accentor.spec import Recipe
+from accentor.spec import Recipe, resolve_recipe
 
 SIZES = [(16, 16), (17, 23), (9, 144), (32, 5), (1, 7), (2, 2)]
 FORMS = [Pixel, Fourier, Phase]
@@ -357,3 +358,80 @@ def test_set_image(form, size, channels):
 def test_phase_cannot_take_on_an_image():
     with pytest.raises(InvalidRecipeError, match="phase cannot take on every image"):
         Phase(seeds(1, (8, 8))).set_image(seeds(1, (8, 8), seed=1), torch.tensor([True]))
+
+
+# --- a border around the image -------------------------------------------------------------------------------------
+
+
+def bordered(form, images, *numbers, border=0.5, **settings):
+    recipe = Recipe(parameterization=form, border=border, **settings)
+    return parameterize(recipe, images, generators(*numbers))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("size", [(16, 16), (17, 23), (32, 5), (1, 7)])
+def test_a_border_leaves_the_seed_as_it_is(size, channels):
+    images = seeds(2, size, channels=channels)
+    theta = bordered("fourier", images, 0, 1)
+    torch.testing.assert_close(theta.image().detach(), images, atol=2e-5, rtol=0)
+    assert theta.exact
+    margin = round(0.5 * max(size))
+    assert theta.parameters[0].shape[2] == size[0] + 2 * margin
+    phase = bordered("phase", images, 0, 1)
+    torch.testing.assert_close(phase.image().detach(), images, atol=0.05, rtol=0)
+    assert not phase.exact
+
+
+def test_the_border_is_noise_of_its_own_into_which_the_edges_fade():
+    images = seeds(2, (50, 40))
+    larger = surround(images, 30, generators(0, 1))
+    assert torch.equal(larger[:, :, 30:80, 30:70], images)
+    beside = larger[:, :, 29, 30:70]
+    assert (beside - images[:, :, 0]).abs().max() < (larger[:, :, 20, 30:70] - images[:, :, 0]).abs().max()
+    assert torch.equal(larger, surround(images, 30, generators(0, 1)))
+    far = [torch.cat([one[:, :29].flatten(), one[:, 81:].flatten()]) for one in larger]
+    assert torch.corrcoef(torch.stack(far))[0, 1].abs() < 0.3
+    torch.testing.assert_close(surround(images[1:], 30, generators(1)), larger[1:])
+    mask = larger.clone()
+    mask[:, :, 28:82, 28:72] = torch.nan
+    other = surround(seeds(2, (50, 40), seed=5), 30, generators(0, 1))
+    assert torch.equal(mask.isnan() | (mask == other), torch.ones_like(mask, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("form", ["fourier", "phase"])
+def test_the_gradient_goes_through_the_border(form):
+    """As that of the larger image, where the rest of it has none."""
+    images, weights = seeds(1, (9, 12), dtype=torch.float64), torch.randn(1, 3, 9, 12, dtype=torch.float64)
+    theta = bordered(form, images, 3)
+    ours = torch.autograd.grad((theta.image() * weights).sum(), theta.parameters)
+    plain = Recipe(parameterization=form)
+    larger = parameterize(plain, surround(images, 6, generators(3)))
+    padded = torch.nn.functional.pad(weights, (6, 6, 6, 6))
+    theirs = torch.autograd.grad((larger.image() * padded).sum(), larger.parameters)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.any()
+
+
+def test_from_noise_with_a_border():
+    theta = bordered("phase", seeds(2, (9, 12)), 0, 1, start="noise", regularization=0.0)
+    assert theta.image().shape == (2, 3, 9, 12)
+    assert theta.parameters[0].shape == (2, 3, 21, 13)
+    assert not torch.equal(theta.image()[0], theta.image()[1])
+
+
+def test_set_image_within_a_border():
+    images, target = seeds(2, (17, 23)), seeds(2, (17, 23), seed=1)
+    theta = bordered("fourier", images, 0, 1)
+    before = theta.parameters[0].detach().clone()
+    theta.set_image(target, torch.tensor([True, False]))
+    torch.testing.assert_close(theta.image().detach(), torch.stack([target[0], images[1]]), atol=3e-5, rtol=0)
+    assert torch.equal(theta.parameters[0][1], before[1])
+
+
+def test_borders_that_cannot_be():
+    with pytest.raises(InvalidRecipeError, match="pixels do not wrap around"):
+        resolve_recipe({"border": 0.5, "parameterization": "pixel"})
+    with pytest.raises(InvalidRecipeError, match="1 random generators for 2 images"):
+        bordered("fourier", seeds(2, (8, 8)), 0)
+    assert isinstance(bordered("fourier", seeds(1, (8, 8)), 0, border=0.01), Fourier)

@@ -136,6 +136,17 @@ def test_the_image_stays_in_the_ball(tiny, form):
     assert kept.after > kept.before
 
 
+@pytest.mark.parametrize("form", ["fourier", "phase"])
+def test_a_border_is_not_in_the_picture(tiny, form):
+    settings = {"parameterization": form, "border": 0.5, "regularization": 0.2}
+    result = accentuate(tiny, photo(0, (40, 30)), "logit:1", changed(**settings, ball=None))
+    assert result.pixels.shape == (3, 40, 30)
+    assert result.after > result.before
+    pairs = [Pair(photo(0, (40, 30)), parse_feature(f"logit:{index}"), index) for index in (1, 2)]
+    together, alone = (dict(accentuate_pairs(tiny, pairs, changed(**settings), micro_batch=count)) for count in (2, 1))
+    torch.testing.assert_close(together[1].pixels, alone[1].pixels, atol=1e-4, rtol=0)
+
+
 # --- the opacity map ---------------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ def test_key_is_pinned(card):
         "opacity_every": 2,
         "opacity_feature": "logit:ash",
     }
-    assert set(Recipe.model_fields) == {*recipe, "size", "regularization_layer"}
+    assert set(Recipe.model_fields) == {*recipe, "size", "regularization_layer", "border", "noise_color"}
     assert job(feature="2*channel:stem:3 - logit:ash", seed=7, recipe=recipe).key(card) == (
         "96f469e5c6a36d99532bea6f85ab4994441a444b094a2e2ac8585bfab41ca5d0"
     )
@@ -106,6 +106,8 @@ def test_key_differs_for_every_field(card):
                 "noise_std": 0.03,
                 "noise_range": 0.02,
                 "noise_at": "input",
+                "noise_color": 0.1,
+                "border": 0.25,
                 "size": 255,
                 "regularization": 0.45,
                 "regularizer": "l1",

@@ -20,6 +20,7 @@ from accentor.spec import Recipe
 NOISE_STREAM = 0x9E3779B9
 PLACE_STREAM = 0x85EBCA6B
 START_STREAM = 0xC2B2AE35
+COLOR_STREAM = 0x27D4EB2F
 """Exclusive-ors of a pair's random seed, so that crops, noise and a start from noise do not share random numbers."""
 
 CENTRE_STD = 0.1
@@ -43,7 +44,10 @@ class Views(Protocol):
 
 @dataclass(frozen=True)
 class Crops:
-    """Boxes cut from the images and resized: R_x [N, T · S, W], R_y [N · T, S, H]; noise [N · T, C, S, S] if any."""
+    """Boxes cut from the images and resized: R_x [N, T · S, W], R_y [N · T, S, H]; noise [N · T, C, S, S] if any.
+
+    Noise of one colour is [N · T, C, 1, 1].
+    """
 
     columns: LineMap
     rows: LineMap
@@ -82,6 +86,7 @@ class Stream:
         self.noise = torch.Generator(device).manual_seed(seed ^ NOISE_STREAM)
         self.places = torch.Generator().manual_seed(seed ^ PLACE_STREAM)
         self.start = torch.Generator(device).manual_seed(seed ^ START_STREAM)
+        self.shades = torch.Generator().manual_seed(seed ^ COLOR_STREAM)
         self._recipe = recipe
         self._size = size
         self._shape = (max(steps_needed(recipe), steps_needed(recipe, suppress=True)), recipe.crops)
@@ -102,6 +107,10 @@ class Stream:
     def starts(self, places: int) -> Tensor:
         """Draw where the noise of every view begins: [steps, T], on the CPU."""
         return torch.randint(places, self._shape, generator=self.places)
+
+    def colors(self, channels: int) -> Tensor:
+        """Draw the colour that is added to all of a view: [steps, T, C, 1, 1], on the CPU."""
+        return self._recipe.noise_color * torch.randn(*self._shape, channels, 1, 1, generator=self.shades)
 
 
 class Augmentation:
@@ -129,7 +138,9 @@ class Augmentation:
         self._out = out
         self._channels = channels
         self._device = streams[0].noise.device
-        self._warps = self._boxes = self._resized = None
+        self._warps = self._boxes = self._resized = self._colors = None
+        if recipe.noise_color > 0:
+            self._colors = torch.stack([stream.colors(channels) for stream in streams], dim=1).to(self._device)
         if recipe.augmentation == "jitter":
             self._warps = torch.stack([stream.warps(out) for stream in streams], dim=1).to(self._device)
             self._whole = whole_image(len(streams), size, out, self._device)
@@ -151,6 +162,9 @@ class Augmentation:
     def views(self, step: int) -> Views:
         """Return the T views of each pair in this step."""
         noise = self._noise(step) if self._noisy else None
+        if self._colors is not None:
+            colors = self._colors[step].flatten(0, 1)
+            noise = colors if noise is None else noise + colors
         if self._warps is not None:
             warps = self._warps[step]
             shape = [len(warps) * self._recipe.crops, self._channels, self._out, self._out]

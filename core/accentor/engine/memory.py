@@ -93,7 +93,9 @@ def bytes_per_pair(model: Model, layers: frozenset[str], recipe: Recipe, canvas:
     crop = sum(sizes) + TRANSIENT * max(sizes, default=0)
     between = RESAMPLED * side * max(canvas) * channels * 4
     planes = CANVASES * channels + _frames(recipe) * (channels + 1)
-    return recipe.crops * (crop + between) + planes * canvas[0] * canvas[1] * 4
+    margin = 2 * round(recipe.border * max(canvas))
+    larger = CANVASES * channels * ((canvas[0] + margin) * (canvas[1] + margin) - canvas[0] * canvas[1])
+    return recipe.crops * (crop + between) + 4 * (planes * canvas[0] * canvas[1] + larger)
 
 
 def _frames(recipe: Recipe) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 from torch.fft import irfft2, rfft2
+from torch.nn.functional import pad
 
 from accentor.engine.color import LOGIT_EPS, color_matrix, decorrelate, mix
 from accentor.errors import InvalidRecipeError
@@ -28,6 +29,9 @@ ATTENUATION_START = 5.0
 PIXEL_NOISE = 0.05
 FOURIER_NOISE = 0.01
 """Standard deviations of θ from noise, as in the reference (faccent 1.0.3)."""
+
+FADE = 0.02
+"""Share of an image's longer side over which its edge fades into the border's noise, as in the reference."""
 
 Generators = Sequence[torch.Generator]
 
@@ -173,6 +177,51 @@ class Phase(Parameterization):
         return _squash(irfft2(spectrum, s=self._size), self._colors)
 
 
+class Bordered(Parameterization):
+    """The middle of larger images: x = crop(img(θ)). Frequencies wrap around in the border, not at the image's edges.
+
+    Parameters
+    ----------
+    inner
+        Of the larger images, such as those of `surround`.
+    margin
+        Width of the border in pixels.
+    """
+
+    def __init__(self, inner: Parameterization, margin: int) -> None:
+        self.exact, self.parameters = inner.exact, inner.parameters
+        self._inner, self._margin = inner, margin
+
+    def image(self) -> Tensor:
+        """Return x = crop(img(θ)), [N, C, H, W] in 0..1."""
+        return self._middle(self._inner.image())
+
+    def _middle(self, images: Tensor) -> Tensor:
+        margin = self._margin
+        return images[:, :, margin:-margin, margin:-margin]
+
+    def _invert(self, images: Tensor) -> tuple[Tensor, ...]:
+        larger = self._inner.image().detach().clone()
+        self._middle(larger).copy_(images)
+        return self._inner._invert(larger)
+
+
+def surround(seeds: Tensor, margin: int, generators: Generators) -> Tensor:
+    """Return the seeds [N, C, H, W] within a border of natural noise, into which their edges fade; each of its own."""
+    height, width = seeds.shape[-2:]
+    edges = pad(seeds, (margin,) * 4, mode="replicate")
+    noise = Phase(edges, generators, attenuate=False).image().detach()
+    rows, columns = (_outside(length, margin).to(seeds) for length in (height, width))
+    share = (1 - torch.maximum(rows[:, None], columns) / max(FADE * max(height, width), 1.0)).clamp_min(0.0)
+    return torch.lerp(noise, edges, share)
+
+
+def _outside(length: int, margin: int) -> Tensor:
+    """Return how far the pixels of a line with a margin are outside of its middle part of this length."""
+    at = torch.arange(-margin, length + margin)
+    return torch.maximum(-at, at - (length - 1)).clamp_min(0)
+
+
 def parameterize(
     recipe: Recipe, seeds: Tensor, generators: Generators | None = None, *, spectrum: Tensor | None = None
 ) -> Parameterization:
@@ -192,21 +241,28 @@ def parameterize(
     Raises
     ------
     InvalidRecipeError
-        If the recipe starts from noise and there are not as many generators as seeds.
+        If the recipe starts from noise or has a border, and there are not as many generators as seeds.
     """
     noisy = recipe.start == "noise"
-    if noisy and len(generators or ()) != len(seeds):
+    if (noisy or recipe.border > 0) and len(generators or ()) != len(seeds):
         raise InvalidRecipeError(
             f"{len(generators or ())} random generators for {len(seeds)} images: from noise each needs one"
         )
     sources = generators if noisy else None
+    if margin := round(recipe.border * max(seeds.shape[-2:])):
+        larger = surround(seeds, margin, generators or ())
+        return Bordered(_of_form(recipe, larger, sources, spectrum), margin)
+    return _of_form(recipe, seeds, sources, spectrum)
+
+
+def _of_form(recipe: Recipe, seeds: Tensor, sources: Generators | None, spectrum: Tensor | None) -> Parameterization:
     match recipe.parameterization:
         case "pixel":
             return Pixel(seeds, sources)
         case "fourier":
             return Fourier(seeds, recipe.decay, sources)
         case "phase":
-            return Phase(seeds, sources, attenuate=not noisy, spectrum=spectrum)
+            return Phase(seeds, sources, attenuate=sources is None, spectrum=spectrum)
 
 
 def spectrum_scale(height: int, width: int, decay: float) -> Tensor:

@@ -15,6 +15,12 @@ MIN_SIZE = 16
 MAX_STRENGTHS = 16
 MAX_STRENGTH = 10.0
 MAX_REGULARIZATION_LAYERS = 8
+MAX_BORDER = 1.5
+
+
+def is_zero(value: object) -> bool:
+    """Tell whether a setting is left out of the JSON, so that a recipe without it keeps its identity."""
+    return value == 0
 
 
 class Recipe(BaseModel):
@@ -33,6 +39,14 @@ class Recipe(BaseModel):
     )
     decay: float = Field(
         1.1, ge=0.0, le=4.0, description="Exponent d of the spectrum's scale 1/|f|^d; used by `fourier` alone."
+    )
+    border: float = Field(
+        0.0,
+        ge=0.0,
+        le=MAX_BORDER,
+        exclude_if=is_zero,
+        description="Room around the image, as a share of its longer side, in the Fourier forms: there its frequencies"
+        " wrap around instead of at its edges.",
     )
     steps: int = Field(64, ge=1, le=MAX_STEPS, description="Steps of Adam.")
     learning_rate: float = Field(0.036, gt=0.0, le=10.0, description="Adam's learning rate.")
@@ -56,6 +70,13 @@ class Recipe(BaseModel):
     )
     noise_at: Literal["crop", "input"] = Field(
         "crop", description="Whether the noise is added before a crop is resized to the model's input, or after."
+    )
+    noise_color: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        exclude_if=is_zero,
+        description="Standard deviation of the one colour by which all pixels of a crop are shifted, in 0..1.",
     )
     size: int | None = Field(
         None,
@@ -144,6 +165,10 @@ class Recipe(BaseModel):
         if self.ball is not None and self.parameterization == "phase":
             raise ValueError(
                 f"ball is {self.ball:g}: phases cannot take on every image, give parameterization pixel or fourier"
+            )
+        if self.border > 0 and self.parameterization == "pixel":
+            raise ValueError(
+                f"border is {self.border:g}: pixels do not wrap around, give parameterization fourier or phase"
             )
         if self.strengths and self.stop_at is not None:
             raise ValueError("give either strengths or stop_at: each says on its own when an image is kept")
