@@ -1,6 +1,11 @@
 """The published atlas opened from disk: what one sees, drags, types and finds."""
 
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import pytest
 from tests.atlas.synthetic import HOSTILE, PICTURES, SIDE, atlas, color_at
@@ -12,6 +17,23 @@ from accentor.atlas import publish
 def site(tmp_path_factory):
     root = tmp_path_factory.mktemp("atlas")
     return publish(atlas(root / "pictures"), root / "site").as_uri()
+
+
+@pytest.fixture
+def served(site):
+    """The same site from a web server, below a folder."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    root = Path(unquote(urlparse(site).path)).parents[1]
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=root)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/site/"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -175,6 +197,15 @@ def test_values_and_percentile_follow_the_slider(feature):
     assert "percentile 60 → 80 · distance 1.5" in feature.locator(".reading").first.inner_text()
     slide(feature, ".scrub input", -1)
     assert "2 → −1" in feature.locator(".reading").first.inner_text()
+
+
+def test_a_web_server_serves_it_as_it_is(page, served):
+    page.goto(served)
+    until(page, "document.querySelector('.map-box')?.dataset.tiles > 0")
+    page.goto(f"{served}#/feature/4")
+    page.wait_for_selector(".viewer[data-ready]")
+    slide(page, ".scrub input", -1)
+    assert close(pixel(page, 4, 4), color_at(4, -1))
 
 
 def test_the_keyboard_moves_the_slider(feature):

@@ -39,9 +39,9 @@ Atlas.images = (() => {
       try { feature = await load(`features/${one.feature}`); } catch { /* A feature beyond the atlas's limit has no page. */ }
       const shown = one.shown ?? feature?.shown?.find((other) => other.image === image.index && other.strip);
       const reached = one.percentile === null || one.percentile === undefined ? "" : `, percentile ${number(one.percentile)}`;
-      if (!shown) { without.append(await store.featureLink(one.feature, `value ${number(one.value)}`)); continue; }
+      if (!shown) { without.append(await store.featureLink(one.feature, `${number(one.value)} in the scan`)); continue; }
       frames = frames.length ? frames : shown.frames;
-      drawn.append(viewer.view(shown, { title: feature?.label || feature?.name || `feature ${one.feature}`, subtitle: `value ${number(one.value)}${reached}`, href: `#/feature/${one.feature}`, alt: `${feature?.label || feature?.name || one.feature} in ${image.name}` }));
+      drawn.append(viewer.view(shown, { title: feature?.label || feature?.name || `feature ${one.feature}`, subtitle: `${number(one.value)} in the scan${reached}`, href: `#/feature/${one.feature}`, alt: `${feature?.label || feature?.name || one.feature} in ${image.name}` }));
     }
     const any = drawn.children.length + without.children.length > 0;
     const node = el("div", {},
