@@ -133,10 +133,16 @@ SCAN_BODY: dict[str, Any] = {
         },
     }
 }
-_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to look at it"}}
+_WHERE = {
+    "Location": {"schema": {"type": "string"}, "description": "Where to look at it"},
+    "Retry-After": {
+        "schema": {"type": "integer"},
+        "description": "Seconds after which to look; missing if it has ended",
+    },
+}
 CREATED: dict[int | str, dict[str, Any]] = {
     200: {"description": "It has ended already, or it was only a dry run"},
-    202: {"description": "Accepted", "headers": _LOCATION},
+    202: {"description": "Accepted", "headers": _WHERE},
 }
 ONCE: dict[str, Any] = {
     "parameters": [

@@ -20,7 +20,7 @@ def test_a_job_is_accepted_and_queued(service: Service, image: str) -> None:
     )
     job = answer.json()
     assert answer.status_code == 202
-    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert (answer.headers["location"], answer.headers["retry-after"]) == (f"/v1/jobs/{job['id']}", "1")
     assert (job["state"], job["index"], job["id"]) == ("queued", 0, f"{job['batch']}-0")
     assert job["spec"]["feature"] == {"kind": "logit", "unit": "stripes"}
     assert (job["spec"]["seed"], job["spec"]["custom_id"], job["spec"]["metadata"]) == (3, "mine", {"who": "me"})
@@ -84,6 +84,7 @@ def test_waiting_until_the_end(service: Service, image: str) -> None:
     worker.join()
     assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
     assert answer.headers["preference-applied"] == "wait=10"
+    assert "retry-after" not in answer.headers
 
 
 def test_waiting_in_vain(service: Service, image: str) -> None:

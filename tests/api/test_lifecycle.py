@@ -48,10 +48,10 @@ def test_a_range_of_a_layer_with_names(service: Service, images: list[str]) -> N
         ({"features": {"layer": "conv1", "stride": 0}}, "/features/stride", "invalid-request", "greater than"),
         ({"features": {"dictionary": "sae"}}, "/features/dictionary", "unknown-dictionary", "'sae'"),
         ({"images": {"dataset": "dogs"}}, "/images/dataset", "unknown-dataset", "'dogs'"),
-        ({"pairing": {"top_k": 8}}, "/pairing", "invalid-request", "needs a scan"),
+        ({"pairing": {"top_k": 8}}, "/pairing", "invalid-request", "needs the images of a dataset"),
         ({"pairing": {"top_k": 0}}, "/pairing/top_k", "invalid-request", "greater than"),
         ({"custom_id": "{layer}"}, "/custom_id", "invalid-request", "the placeholder {layer}"),
-        ({"custom_id": "{image}"}, "/custom_id", "invalid-request", "differ by feature"),
+        ({"custom_id": "{image}"}, "/custom_id", "duplicate-custom-id", "differ by feature"),
         ({"deadline_s": 0}, "/deadline_s", "invalid-request", "greater than"),
         ({"force": "perhaps"}, "/force", "invalid-request", "boolean"),
     ],
@@ -184,8 +184,12 @@ def test_an_ended_batch_says_when_it_goes(service: Service, images: list[str]) -
 
 
 def test_a_batch_is_polled(service: Service, images: list[str]) -> None:
-    batch = service.submit(features=["logit:0", "logit:1"], images=images[:1])["id"]
-    path = f"/v1/batches/{batch}"
+    body = {"model": "toy", "features": ["logit:0", "logit:1"], "images": images[:1]}
+    accepted = service.http.post("/v1/batches", json=body)
+    assert (accepted.status_code, accepted.headers["retry-after"]) == (202, "1")
+    path = accepted.headers["location"]
+    batch = accepted.json()["id"]
+    assert path == f"/v1/batches/{batch}"
     first = service.http.get(path)
     assert first.headers["retry-after"] == "1"
     again = service.http.get(path, headers={"If-None-Match": first.headers["etag"]})

@@ -23,7 +23,7 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("ACCENTOR_REDIS_URL", settings.redis_url.get_secret_value())
 
     def call(*arguments: str) -> Any:
-        result = CliRunner().invoke(build(), ["keys", *arguments], env={"COLUMNS": "160"})
+        result = CliRunner().invoke(build(), ["keys", *arguments], env={"COLUMNS": "80"})
         if isinstance(result.exception, AccentorError):
             raise result.exception
         return result

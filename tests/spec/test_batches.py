@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from accentor.errors import (
+    DuplicateIdError,
     InvalidRequestError,
     UnitOutOfRangeError,
     UnknownDatasetError,
@@ -149,12 +150,16 @@ def test_patterns_that_cannot_be_filled(pattern, said):
         ({"custom_id": "{feature}-{image:.8}", "images": IMAGES}, "differ by image;"),
         ({"custom_id": "{feature}", "seeds": 2}, "differ by seed;"),
         ({"custom_id": "same"}, "differ by feature;"),
-        ({"custom_id": "{feature}" + "{image}" * 3}, "up to 2[0-9][0-9] characters, at most 200"),
     ],
 )
 def test_patterns_under_which_jobs_are_called_the_same(card, fields, said):
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(DuplicateIdError, match=said):
         batch(features=["logit:0", "logit:1"], **fields).expand(card)
+
+
+def test_a_pattern_that_gives_too_long_names(card):
+    with pytest.raises(InvalidRequestError, match="up to 2[0-9][0-9] characters, at most 200"):
+        batch(features=["logit:0"], custom_id="{feature}" + "{image}" * 3).expand(card)
 
 
 def test_an_index_tells_every_job_apart(card):
@@ -167,7 +172,7 @@ def test_a_zip_needs_only_distinct_pairs(card):
         features=["logit:0", "logit:0"], images=IMAGES[:2], pairing="zip", custom_id="{feature}-{image}"
     ).expand(card)
     assert len({one.custom_id for one in jobs}) == 2
-    with pytest.raises(InvalidRequestError, match="differ by feature"):
+    with pytest.raises(DuplicateIdError, match="differ by feature"):
         batch(features=["logit:0", "logit:0"], images=IMAGES[:2], pairing="zip", custom_id="{feature}").expand(card)
 
 

@@ -15,7 +15,7 @@ from accentor.spec.jobs import MAX_SEED
 from accentor.storage.keys import skipped_key
 from accentor_api.bodies import JSON, JSON_LINES, LINES_TYPES, read_model, require
 from accentor_api.bundles import MEDIA_TYPES, BundleFormat, bundle
-from accentor_api.conditional import not_modified, tagged
+from accentor_api.conditional import not_modified, retry_after, tagged
 from accentor_api.estimates import DryRun, dry_run
 from accentor_api.events import event_response
 from accentor_api.openapi import BATCH_BODY, CREATED, ONCE, STREAMS, UNCHANGED
@@ -72,6 +72,8 @@ async def create_batch(
         answer = await _upload(request, services, query)
     if isinstance(answer, BatchStatus):
         response.headers["Location"] = f"/v1/batches/{answer.id}"
+        if not answer.state.terminal:
+            response.headers.update(retry_after(answer.eta_s or 0.0))
     else:
         response.status_code = 200
     return answer

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from accentor.errors import IllegalTransitionError
 from accentor.spec import JobSpec, JobState, JobStatus
 from accentor_api.bodies import read_model
-from accentor_api.conditional import not_modified, tagged
+from accentor_api.conditional import not_modified, retry_after, tagged
 from accentor_api.events import EAGER_S, event_response, wait_for_end
 from accentor_api.openapi import CREATED, JOB_BODY, ONCE, UNCHANGED
 from accentor_api.services import Services, WithServices
@@ -41,6 +41,8 @@ async def create_job(
     if wanted:
         response.headers["Preference-Applied"] = f"wait={seconds}"
         response.status_code = 200 if moment.ended else 202
+    if not moment.ended:
+        response.headers.update(retry_after(0.0))
     return moment.status
 
 

@@ -64,17 +64,20 @@ def create(
 
 def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without their secrets."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     with _store() as store:
         keys = [_shown(key) for key in store.all_keys()]
     if as_json:
         print_json(keys)
         return
-    table = Table("id", "name", "scopes", "queued jobs", "requests a minute", "created", "expires")
+    table = Table(
+        Column("id", no_wrap=True), "name", "scopes", "queued jobs", "requests a minute", "created", "expires"
+    )
     for key in keys:
         limits = (str(key[field] or "") for field in ("max_queued_jobs", "requests_per_minute"))
-        table.add_row(key["id"], key["name"], ", ".join(key["scopes"]), *limits, key["created_at"], key["expires_at"])
+        moments = ((key[field] or "")[:16] for field in ("created_at", "expires_at"))
+        table.add_row(key["id"], key["name"], ", ".join(key["scopes"]), *limits, *moments)
     stdout().print(table)
 
 

@@ -58,7 +58,7 @@ def rotate_secret(
 
 def list_webhooks(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """List your webhooks."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from accentor_client import Client
 
@@ -67,7 +67,7 @@ def list_webhooks(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJso
     if as_json:
         print_json([webhook.model_dump(mode="json") for webhook in found])
         return
-    table = Table("id", "url", "events", "waiting", "state", "description")
+    table = Table(Column("id", no_wrap=True), "url", "events", "waiting", "state", "description")
     for webhook in found:
         state = "disabled" if webhook.disabled_at else "failing" if webhook.failing_since else "well"
         events = ", ".join(name.removeprefix("batch.") for name in webhook.events)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import accumulate, chain
 from typing import overload
 
-from accentor.errors import InvalidRequestError, UnitOutOfRangeError
+from accentor.errors import DuplicateIdError, InvalidRequestError, UnitOutOfRangeError
 from accentor.spec.batches import (
     BatchLine,
     BatchSpec,
@@ -36,8 +36,9 @@ class Jobs(Sequence[JobSpec]):
     Raises
     ------
     InvalidRequestError
-        If a zip's features and images are not equally many, if a scan is needed that there is not, or if the
-        pattern for ``custom_id`` gives two jobs the same.
+        If a zip's features and images are not equally many, or if a scan is needed that there is not.
+    DuplicateIdError
+        If the pattern for ``custom_id`` gives two jobs the same.
     UnknownLayerError, UnitOutOfRangeError, UnknownDictionaryError, UnknownDatasetError
         If ``features`` or ``images`` names what is not there.
     """
@@ -143,7 +144,7 @@ class Jobs(Sequence[JobSpec]):
         if zipped and alike != ["seed"]:
             alike = [name for name in alike if name == "seed"]
         if alike and not piece(pattern, "index", "0"):
-            raise InvalidRequestError(
+            raise DuplicateIdError(
                 f"the custom_id pattern {pattern!r} gives several jobs the same: they differ by {' and '.join(alike)}; "
                 "add {index}"
             )
