@@ -25,6 +25,9 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 OPEN_FOLDERS = ("/static/", "/v1/objects/")
 """The page's own files, which say nothing about anybody's jobs, and artefacts, whose links are signed."""
 
+ATLASES = "/v1/atlases/"
+"""Below it lie sites, whose addresses have a secret."""
+
 WEBHOOKS = "/v1/webhooks"
 HOW_TO_SEND = "send one as `Authorization: Bearer KEY`; whoever runs the service makes it with `accentor keys create`"
 
@@ -97,7 +100,12 @@ def bearer(authorization: str) -> str | None:
 
 def is_open(method: str, path: str) -> bool:
     """Tell whether everybody may ask for this."""
-    return method in READING and (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS))
+    return method in READING and (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) or is_of_site(path))
+
+
+def is_of_site(path: str) -> bool:
+    """Tell whether a path is of an atlas' site: ``/v1/atlases/ID/site/SECRET/…``."""
+    return path.startswith(ATLASES) and path.removeprefix(ATLASES).partition("/")[2].startswith("site/")
 
 
 def needs_keys(settings: Settings) -> bool:

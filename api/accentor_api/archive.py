@@ -2,11 +2,10 @@
 
 from functools import lru_cache
 
-from accentor.spec import Catalog, Jobs, LineJobs, ModelCard, canonical_json
+from accentor.spec import Catalog, Jobs, LineJobs, ModelCard
 from accentor.storage import ObjectStore
-from accentor.storage.batches import AnyBatch, jobs_of, read_batch, write_batch
+from accentor.storage.batches import AnyBatch, jobs_of, keep_card, read_batch, read_card, write_batch
 from accentor.storage.catalog import StoredCatalog
-from accentor.storage.keys import card_key
 
 BATCHES_KEPT = 16
 """Specifications kept in memory: a large one takes some ten megabytes."""
@@ -28,9 +27,7 @@ class Archive:
 
     def keep(self, batch_id: str, batch: AnyBatch, card: ModelCard) -> None:
         """Store what was submitted, before its batch is created."""
-        if not self._objects.exists(card_key(card.digest)):
-            data = canonical_json(card.model_dump(mode="json"))
-            self._objects.put(card_key(card.digest), data, content_type="application/json")
+        keep_card(self._objects, card)
         write_batch(self._objects, batch_id, batch)
 
     def card(self, digest: str) -> ModelCard:
@@ -42,7 +39,7 @@ class Archive:
         return self._batches(batch_id, digest)
 
     def _read_card(self, digest: str) -> ModelCard:
-        return ModelCard.model_validate_json(self._objects.get(card_key(digest)))
+        return read_card(self._objects, digest)
 
     def _read_jobs(self, batch_id: str, digest: str) -> Jobs | LineJobs:
         batch = read_batch(self._objects, batch_id)

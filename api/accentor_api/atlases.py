@@ -1,17 +1,29 @@
-"""Atlases as they are shown."""
+"""Atlases: accepting them, and how they are shown."""
 
 import re
-from typing import NamedTuple
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
 
-from accentor.errors import NotFoundError
-from accentor.spec import BatchStatus
-from accentor.spec.atlases import AtlasStatus, AtlasStep, AtlasStepName
-from accentor.state import AtlasRecord
+from accentor.errors import NotFoundError, RequestError, ServiceError
+from accentor.spec import BatchStatus, ModelCard
+from accentor.spec.atlases import AtlasSpec, AtlasStatus, AtlasStep, AtlasStepName, step_batch_id, sweeping
+from accentor.state import AtlasRecord, NewAtlas
+from accentor.storage.batches import keep_card
+from accentor.storage.pinning import Pins
+from accentor_api.callers import caller_id
+from accentor_api.checks import settled_recipe
+from accentor_api.faults import Fault, error_of
 from accentor_api.services import Services
+from accentor_api.submission import new_id
 
 FIRST_PAGE = "index.html"
+SECRET_BYTES = 16
 
 _ATLAS_ID = re.compile(r"[a-z0-9]{1,40}")
+T = TypeVar("T")
 
 
 class AtlasView(NamedTuple):
@@ -20,6 +32,22 @@ class AtlasView(NamedTuple):
     status: AtlasStatus
     tag: str
     eta_s: float | None
+
+
+def create_atlas(services: Services, spec: AtlasSpec) -> AtlasRecord:
+    """Check an atlas, create it and begin its first step; if that fails now, the workers begin it."""
+    card = services.jobs.model(spec.model)
+    checked, features = _checked(services, spec, card)
+    keep_card(services.objects, card)
+    atlas_id = new_id()
+    services.admit(step_batch_id(atlas_id, AtlasStepName.ACCENTUATE), checked.most_pictures(features))
+    services.atlases.create(
+        NewAtlas(atlas_id, checked, card.digest, secrets.token_hex(SECRET_BYTES), datetime.now(UTC), caller_id())
+    )
+    with suppress(ServiceError):
+        services.stepper.step(atlas_id)
+    services.dispatch()
+    return services.atlases.get(atlas_id)
 
 
 def open_atlas(services: Services, atlas_id: str) -> AtlasRecord:
@@ -55,6 +83,37 @@ def view(services: Services, atlas: AtlasRecord) -> AtlasView:
 def site_path(atlas: AtlasRecord, name: str = FIRST_PAGE) -> str:
     """Return where a file of an atlas' site is served."""
     return f"/v1/atlases/{atlas.id}/site/{atlas.secret}/{name}"
+
+
+def _checked(services: Services, spec: AtlasSpec, card: ModelCard) -> tuple[AtlasSpec, int]:
+    """Return the atlas with the versions of its dataset and dictionary, and how many features there are.
+
+    Raises
+    ------
+    RequestError
+        With all that is wrong.
+    """
+    pins = Pins(services.dictionaries, services.datasets, card)
+    faults: list[Fault] = []
+
+    def known(pointer: str, look: Callable[[], T]) -> T | None:
+        try:
+            return look()
+        except RequestError as error:
+            faults.append(Fault.of(pointer, error))
+            return None
+
+    dataset = known("/dataset", lambda: services.datasets.card(spec.dataset))
+    layer, named = spec.layer, spec.dictionary
+    dictionary = None if named is None else known("/dictionary", lambda: pins.card(named))
+    units = 0 if layer is None else known("/layer", lambda: card.layer(layer).units)
+    recipe = known("/recipe", lambda: settled_recipe(card, pins, spec.recipe))
+    known("/recipe", lambda: card.check_recipe(sweeping(spec.recipe)))
+    if faults or dataset is None or recipe is None:
+        raise error_of(faults)
+    reference = None if dictionary is None else dictionary.reference
+    features = dictionary.features if dictionary else units or 0
+    return spec.model_copy(update={"dataset": dataset.reference, "dictionary": reference, "recipe": recipe}), features
 
 
 def _batch(services: Services, atlas: AtlasRecord) -> BatchStatus | None:

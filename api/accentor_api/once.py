@@ -21,6 +21,7 @@ from accentor_api.submission import new_id
 
 JOBS = "/v1/jobs"
 BATCHES = "/v1/batches"
+ATLASES = "/v1/atlases"
 HEADER = "idempotency-key"
 PATIENCE_S = 10.0
 """Seconds to wait for the answer to the first request before the second one is told to come again."""
@@ -36,7 +37,7 @@ _NAME = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class DoneOnce:
-    """Answers a submission that came before with the batch that was made then."""
+    """Answers a submission that came before with the batch, job or atlas that was made then."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -87,7 +88,7 @@ class DoneOnce:
                 await run_in_threadpool(store.end, once, status if 200 <= status < 300 else ACCEPTED)
 
     async def _repeat(self, scope: Scope, send: Send, once: Once) -> None:
-        """Answer with the batch or job as it stands now, as if it had just been accepted."""
+        """Answer with what was made as it stands now, as if it had just been accepted."""
         suffix = "-0" if scope["path"] == JOBS else ""
         place = f"{scope['path']}/{once.batch}{suffix}"
 
@@ -106,7 +107,7 @@ class DoneOnce:
 
 def _name_of(scope: Scope) -> str | None:
     """Return the request's Idempotency-Key; none if it has none, or if its kind of request takes none."""
-    if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in {JOBS, BATCHES}:
+    if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in {JOBS, BATCHES, ATLASES}:
         return None
     return Headers(scope=scope).get(HEADER)
 
@@ -136,7 +137,7 @@ async def _compare(scope: Scope, receive: Receive, once: Once) -> None:
         is_whole = not message.get("more_body", False)
     if fingerprint.hexdigest() != once.fingerprint:
         raise ReusedKeyError(
-            f"this Idempotency-Key came before with another request, which made the batch {once.batch}: use a new key "
+            f"this Idempotency-Key came before with another request, which made {once.batch}: use a new key "
             "for each submission",
             batch=once.batch,
         )

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from accentor.spec import BatchHeader, BatchLine, BatchSpec, DictionarySpec, JobSpec, Problem
+from accentor.spec.atlases import AtlasSpec
 from accentor.spec.datasets import DatasetSpec
 from accentor.spec.scans import ScanSpec
 from accentor.spec.webhooks import TEST, EventType, WebhookEvent, WebhookSpec
@@ -24,6 +25,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     DatasetSpec,
     ScanSpec,
     DictionarySpec,
+    AtlasSpec,
     WebhookSpec,
     WebhookEvent,
 )
@@ -133,6 +135,19 @@ SCAN_BODY: dict[str, Any] = {
         },
     }
 }
+ATLAS = {"model": "resnet50", "layer": "layer3", "dataset": "birds", "top_k": 6, "limit": 512, "recipe": "fast"}
+ATLAS_DICTIONARY = {"model": "resnet50", "dictionary": "sae", "dataset": "birds", "title": "What the SAE sees in birds"}
+ATLAS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _ref(AtlasSpec),
+                "examples": _examples(layer=ATLAS, dictionary=ATLAS_DICTIONARY),
+            }
+        },
+    }
+}
 _WHERE = {
     "Location": {"schema": {"type": "string"}, "description": "Where to look at it"},
     "Retry-After": {
@@ -151,7 +166,7 @@ ONCE: dict[str, Any] = {
             "in": "header",
             "required": False,
             "schema": {"type": "string", "maxLength": 255, "pattern": "^[\\x21-\\x7e]{1,255}$"},
-            "description": "Sent again within 24 hours with the same request, it makes no second batch; the answer "
+            "description": "Sent again within 24 hours with the same request, nothing is made twice; the answer "
             "then carries `Idempotency-Replayed: true`",
         }
     ]

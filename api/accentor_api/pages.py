@@ -81,6 +81,21 @@ class AtlasPage(BaseModel):
     next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
 
 
+class SiteFileEntry(BaseModel):
+    """A file of a published site."""
+
+    name: str = Field(description="its path beside the first page")
+    bytes: int
+    sha256: Sha256
+
+
+class SitePage(BaseModel):
+    """Files of a published site, the first page last of all."""
+
+    data: list[SiteFileEntry]
+    next_cursor: str | None = Field(description="cursor of the next page; none: this was the last")
+
+
 class StoredFile(BaseModel):
     """A file that a dictionary can be made from."""
 

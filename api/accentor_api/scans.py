@@ -5,7 +5,7 @@ import re
 from accentor.errors import NotFoundError
 from accentor.spec import BatchState
 from accentor.spec.datasets import DatasetCard
-from accentor.spec.scans import ID_FORM, ScanBatch, ScanSettings, ScanSpec, ScanStatus, scan_id, shard_images
+from accentor.spec.scans import ID_FORM, ScanSpec, ScanStatus, scan_batch
 from accentor.storage.scans import TABLES, table_key
 from accentor_api.services import Services
 from accentor_api.submission import create, new_id
@@ -24,33 +24,21 @@ STATES = {
 def start_scan(services: Services, dataset: DatasetCard, spec: ScanSpec) -> ScanStatus:
     """Queue a scan, unless it is there or under way."""
     model = services.jobs.model(spec.model)
+    dictionary = None
     if spec.dictionary is not None:
-        found = services.dictionaries.card(spec.dictionary)
-        found.check_model(model)
-        layer, dictionary, features = found.layer, found.reference, found.features
-    else:
-        layer, dictionary = str(spec.layer), None
-        features = model.layer(layer).units
-    scan = scan_id(spec, dataset=dataset.digest, model=model.digest, layer=layer, dictionary=dictionary)
-    known = _known(services, dataset.reference, scan)
+        dictionary = services.dictionaries.card(spec.dictionary)
+        dictionary.check_model(model)
+    layer = dictionary.layer if dictionary else str(spec.layer)
+    batch = scan_batch(spec, dataset, model, layer, dictionary)
+    known = _known(services, dataset.reference, batch.scan)
     if known is not None and known.state in {"queued", "running", "ready"}:
         return known
-    batch = ScanBatch(
-        **spec.model_dump(include=set(ScanSettings.model_fields)),
-        scan=scan,
-        dataset=dataset.reference,
-        images=dataset.images,
-        shard=shard_images(dataset.images, features),
-        model=spec.model,
-        layer=layer,
-        dictionary=dictionary,
-    )
     batch_id = new_id()
     services.archive.keep(batch_id, batch, model)
     create(services, batch_id, batch, model, batch.total, shard_jobs=1)
-    services.scans.set_batch(dataset.reference, scan, batch_id)
+    services.scans.set_batch(dataset.reference, batch.scan, batch_id)
     services.dispatch()
-    return scan_status(services, dataset.reference, scan)
+    return scan_status(services, dataset.reference, batch.scan)
 
 
 def scan_status(services: Services, dataset: str, scan: str) -> ScanStatus:

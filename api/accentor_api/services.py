@@ -10,7 +10,7 @@ import anyio
 from fastapi import Depends, Request
 
 from accentor.errors import StateUnavailableError, StorageUnavailableError
-from accentor.housekeeping import remove
+from accentor.housekeeping import remove, remove_atlas
 from accentor.settings import Settings
 from accentor.state import (
     AccessStore,
@@ -23,6 +23,7 @@ from accentor.state import (
     dispatch,
     shard_publisher,
 )
+from accentor.stepping import Stepper
 from accentor.storage import ObjectStore, open_store
 from accentor.storage.datasets import DatasetStore
 from accentor.storage.dictionaries import DictionaryStore
@@ -71,6 +72,7 @@ class Services:
         self._redis = connect(settings)
         self.jobs = JobStore(self._redis)
         self.atlases = AtlasStore(self._redis)
+        self.stepper = Stepper(self.atlases, self.jobs, objects, settings)
         self.access = AccessStore(self._redis)
         self.once = OnceStore(self._redis)
         self.webhooks = WebhookStore(self._redis)
@@ -125,6 +127,11 @@ class Services:
         removal = self.write_later(remove, self.jobs, self.objects, batch_id, digest, results=results)
         removal.add_done_callback(_log_failure)
 
+    def remove_atlas(self, atlas_id: str) -> None:
+        """Delete an ended atlas: it is gone at once, its site, which may be large, a little later."""
+        self.atlases.delete(atlas_id)
+        self.write_later(remove_atlas, self.atlases, self.objects, atlas_id).add_done_callback(_log_failure)
+
     def _ensure_bucket(self) -> None:
         try:
             self.objects.ensure_bucket()
@@ -135,7 +142,7 @@ class Services:
 def _log_failure(removal: "Future[None]") -> None:
     error = None if removal.cancelled() else removal.exception()
     if error is not None:
-        logger.warning("what a deleted batch leaves is removed by the workers, later: %s", error)
+        logger.warning("what was deleted is removed by the workers, later: %s", error)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

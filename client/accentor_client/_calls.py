@@ -23,6 +23,7 @@ from accentor.spec import (
     ModelCard,
     Recipe,
 )
+from accentor.spec.atlases import AtlasSpec, AtlasStatus
 from accentor.spec.datasets import DatasetCard, DatasetRow, DatasetSpec, DatasetStatus, SkippedMember
 from accentor.spec.scans import ScanCard, ScanSpec, ScanStatus
 from accentor_client._requests import (
@@ -53,7 +54,7 @@ ETAG_DIGITS = 32
 """The service's own links answer with so many hexadecimal digits of the object's sha256."""
 
 T = TypeVar("T")
-S = TypeVar("S", JobStatus, BatchStatus)
+S = TypeVar("S", JobStatus, BatchStatus, AtlasStatus)
 
 
 class Answer(BaseModel):
@@ -110,6 +111,28 @@ class ModelList(Answer):
     """The models that are served."""
 
     data: list[ModelSummary]
+
+
+class AtlasPage(Answer):
+    """Atlases, the newest first."""
+
+    data: list[AtlasStatus]
+    next_cursor: str | None
+
+
+class SiteFile(Answer):
+    """A file of a published site."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class SitePage(Answer):
+    """Files of a published site, the first page last."""
+
+    data: list[SiteFile]
+    next_cursor: str | None
 
 
 class BatchPage(Answer):
@@ -330,6 +353,41 @@ def get_scan(name: str, scan: str) -> Call[ScanStatus]:
 def list_scans(name: str) -> Call[list[ScanStatus]]:
     """List the scans of a dataset."""
     return get(f"/datasets/{segment(name)}/scans", lambda response: _SCANS.validate_python(read_json(response)))
+
+
+def create_atlas(spec: AtlasSpec) -> Call[AtlasStatus]:
+    """Ask for an atlas."""
+    return once(post("/atlases", model_reader(AtlasStatus), spec))
+
+
+def get_atlas(atlas_id: str) -> Call[AtlasStatus]:
+    """Ask how an atlas stands."""
+    return get(f"/atlases/{segment(atlas_id)}", model_reader(AtlasStatus))
+
+
+def look_at_atlas(atlas_id: str, tag: str | None) -> Call[Look[AtlasStatus]]:
+    """Ask how an atlas stands if it has changed."""
+    return _look(f"/atlases/{segment(atlas_id)}", tag, AtlasStatus)
+
+
+def list_atlases(cursor: str | None, limit: int) -> Call[AtlasPage]:
+    """List atlases, the newest first."""
+    return get("/atlases", model_reader(AtlasPage), cursor=cursor, limit=limit)
+
+
+def cancel_atlas(atlas_id: str) -> Call[AtlasStatus]:
+    """Cancel an atlas."""
+    return post(f"/atlases/{segment(atlas_id)}/cancel", model_reader(AtlasStatus), repeatable=True)
+
+
+def delete_atlas(atlas_id: str) -> Call[None]:
+    """Delete an atlas."""
+    return Call("DELETE", f"{API_ROOT}/atlases/{segment(atlas_id)}", read_nothing)
+
+
+def list_site_files(atlas_id: str, cursor: str, limit: int) -> Call[SitePage]:
+    """List the files of an atlas' site."""
+    return get(f"/atlases/{segment(atlas_id)}/files", model_reader(SitePage), cursor=cursor, limit=limit)
 
 
 def has_file(sha256: str) -> Call[bool]:

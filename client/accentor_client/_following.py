@@ -13,6 +13,7 @@ import httpx
 
 from accentor.errors import AccentorError, ServiceError, WaitTimeoutError
 from accentor.spec import BatchStatus, JobState, JobStatus
+from accentor.spec.atlases import AtlasStatus
 from accentor_client import _calls
 from accentor_client._calls import Look
 from accentor_client._requests import RETRIES, Call, check
@@ -28,7 +29,7 @@ Order = Literal["completion", "submission"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-S = TypeVar("S", JobStatus, BatchStatus)
+S = TypeVar("S", JobStatus, BatchStatus, AtlasStatus)
 
 
 @dataclass(frozen=True)

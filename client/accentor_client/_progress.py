@@ -7,6 +7,32 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from accentor.spec import BatchStatus
+from accentor.spec.atlases import AtlasStatus
+
+
+class AtlasBar:
+    """Shows how far an atlas' steps are, on standard error, a line for each; or nothing, where it is not wanted."""
+
+    def __init__(self, status: AtlasStatus, *, shown: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
+        self._tasks = {step.name: self._bar.add_task(step.name, total=None, visible=False) for step in status.steps}
+        self.update(status)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, status: AtlasStatus) -> None:
+        """Show the atlas as it stands."""
+        for step in status.steps:
+            is_begun = step.state is not None
+            self._bar.update(self._tasks[step.name], completed=step.done, total=step.total or None, visible=is_begun)
 
 
 class BatchBar:

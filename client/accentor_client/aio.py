@@ -22,6 +22,7 @@ from accentor_client._sources import (
     resolved,
 )
 from accentor_client._transport import AsyncTransport
+from accentor_client.aio_atlases import AsyncAtlases
 from accentor_client.aio_datasets import AsyncDatasets
 from accentor_client.aio_dictionaries import AsyncDictionaries
 from accentor_client.aio_handles import AsyncBatch, AsyncJob
@@ -158,6 +159,7 @@ class AsyncClient:
         self.models = AsyncModels(self._transport)
         self.datasets = AsyncDatasets(self._transport, self.images)
         self.dictionaries = AsyncDictionaries(self._transport)
+        self.atlases = AsyncAtlases(self._transport)
         self.webhooks = AsyncWebhooks(self._transport)
 
     async def close(self) -> None:

@@ -1,9 +1,10 @@
-"""The client: one service, its images, jobs, batches, models, datasets, dictionaries and webhooks."""
+"""The client: one service, its images, jobs, batches, models, datasets, dictionaries, atlases and webhooks."""
 
 from types import TracebackType
 from typing import Self
 
 from accentor_client._transport import Transport
+from accentor_client.atlases import Atlases
 from accentor_client.datasets import Datasets
 from accentor_client.dictionaries import Dictionaries
 from accentor_client.resources import Batches, Images, Jobs, Models
@@ -39,6 +40,7 @@ class Client:
         self.models = Models(self._transport)
         self.datasets = Datasets(self._transport, self.images)
         self.dictionaries = Dictionaries(self._transport)
+        self.atlases = Atlases(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     def close(self) -> None:

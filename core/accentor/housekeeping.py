@@ -12,11 +12,11 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from accentor.errors import IllegalTransitionError, NotFoundError, RequestError
-from accentor.spec import Jobs, KeyMaker, LineJobs, ModelCard
-from accentor.state import JobStore
+from accentor.spec import Jobs, KeyMaker, LineJobs
+from accentor.state import AtlasStore, JobStore
 from accentor.storage import ObjectStore
-from accentor.storage.batches import jobs_of, read_batch
-from accentor.storage.keys import batch_prefix, card_key, is_upload_key, result_key, result_prefix
+from accentor.storage.batches import jobs_of, read_batch, read_card
+from accentor.storage.keys import atlas_prefix, batch_prefix, is_upload_key, result_key, result_prefix
 
 PAGE = 200
 
@@ -43,6 +43,21 @@ def tidy(jobs: JobStore, objects: ObjectStore) -> int:
     return count
 
 
+def tidy_atlases(atlases: AtlasStore, objects: ObjectStore) -> int:
+    """Remove the objects of deleted atlases; return how many there were."""
+    deleted = atlases.deleted()
+    for atlas_id in deleted:
+        remove_atlas(atlases, objects, atlas_id)
+    return len(deleted)
+
+
+def remove_atlas(atlases: AtlasStore, objects: ObjectStore, atlas_id: str) -> None:
+    """Remove the objects of an atlas that nobody sees any more, its first page first."""
+    objects.delete(atlas_prefix(atlas_id, "site/index.html"))
+    remove_objects(objects, atlas_prefix(atlas_id))
+    atlases.forget(atlas_id)
+
+
 def remove(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str, *, results: bool) -> None:
     """Remove a batch that nobody sees any more; what is cut short is done by the next call."""
     if results:
@@ -54,7 +69,7 @@ def remove(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str, *, 
 
 def remove_results(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str) -> int:
     """Remove the results of a batch that no other batch may need; return how many there were."""
-    card = ModelCard.model_validate_json(objects.get(card_key(digest)))
+    card = read_card(objects, digest)
     mine = jobs_of(objects, batch_id, read_batch(objects, batch_id), card)
     free = images_of(mine)
     for other in _others(jobs, batch_id):

@@ -16,12 +16,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 from starlette.datastructures import Headers
-from tests.api.service import Service
+from tests.api.service import Service, picture
 
 from accentor.errors import InvalidRequestError
 from accentor.settings import Settings
 from accentor.spec import Failure
+from accentor.spec.datasets import DatasetSpec
 from accentor.state import AccessStore, OnceStore, Scope, make_key
+from accentor.storage.datasets import DatasetStore
 from accentor_api import access as module
 from accentor_api import once as once_module
 from accentor_api.access import check_access, is_open, needs_keys
@@ -29,7 +31,7 @@ from accentor_api.middleware import refused_sender
 
 ANY = "0.0.0.0"  # noqa: S104 - nothing listens there: it is refused
 BOTH = (Scope.READ, Scope.SUBMIT)
-OPEN = {"/", "/healthz", "/readyz", "/openapi.json", "/v1/objects/{key}"}
+OPEN = {"/", "/healthz", "/readyz", "/openapi.json", "/v1/objects/{key}", "/v1/atlases/{atlas_id}/site/{secret}/{path}"}
 
 
 @pytest.fixture
@@ -144,6 +146,17 @@ def test_too_many_requests(closed: Service) -> None:
     assert 15 <= int(answers[-1].headers["retry-after"]) <= 20
     assert "3 requests a minute" in told["detail"]
     assert closed.http.get("/v1/models", headers=let_in(closed)).status_code == 200
+
+
+def test_an_atlas_counts_with_all_its_pictures(closed: Service) -> None:
+    closed.objects.put("photos/1.png", picture(1))
+    DatasetStore(closed.objects).create(DatasetSpec(name="d", prefix="photos/"))
+    header = let_in(closed, max_queued_jobs=120)
+    asked = {"model": "toy", "layer": "conv1", "dataset": "d", "top_k": 1, "images": 0}
+    refused = closed.http.post("/v1/atlases", json=asked, headers=header)
+    assert (refused.status_code, refused.json()["jobs"], refused.json()["limit"]) == (413, 8 * 6 + 96, 120)
+    assert closed.http.post("/v1/atlases", json={**asked, "limit": 2}, headers=header).status_code == 202
+    assert closed.http.post("/v1/atlases", json={**asked, "limit": 2}, headers=header).status_code == 429
 
 
 def test_too_many_queued_jobs(closed: Service) -> None:

@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,8 +17,9 @@ from schemathesis.specs.openapi import checks
 from tests.api.service import CARD, Service
 
 from accentor.spec import Failure
+from accentor.spec.atlases import AtlasSpec
 from accentor.spec.webhooks import WebhookSpec
-from accentor.state import WebhookStore
+from accentor.state import AtlasStore, NewAtlas, WebhookStore
 from accentor.state.keys import ANONYMOUS
 from accentor_api import openapi
 
@@ -99,7 +101,10 @@ def known(running: Service) -> Iterator[Known]:
     running.run(batch["id"], 1)
     running.fail(batch["id"], 2, Failure(code="out-of-memory", detail="x"))
     webhook = WebhookStore(running.redis).create(WebhookSpec(url="https://192.0.2.1/refused"), ANONYMOUS)
+    atlas = AtlasSpec(model="toy", layer="conv1", dataset="d@0123456789abcdef")
+    AtlasStore(running.redis).create(NewAtlas("a", atlas, CARD.digest, "secret", datetime.now(UTC)))
     names = {"sha256": image, "job_id": job["id"], "batch_id": batch["id"], "webhook_id": webhook.id, "name": "toy"}
+    names |= {"atlas_id": "a", "secret": "secret"}
     with requests.Session() as session:
         yield Known(running, session, names)
     running.forget()

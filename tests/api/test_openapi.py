@@ -9,6 +9,7 @@ from docs.make_openapi import TARGET, render
 from tests.api.service import CARD, Service
 
 from accentor.spec import BatchSpec, JobSpec
+from accentor.spec.atlases import AtlasSpec
 from accentor.spec.webhooks import EventType, WebhookSpec
 from accentor_api import openapi
 
@@ -69,6 +70,8 @@ def test_what_webhooks_are_sent_is_described(document: dict[str, Any]) -> None:
 def test_the_examples_are_valid() -> None:
     JobSpec.model_validate(openapi.JOB)
     WebhookSpec.model_validate(openapi.WEBHOOK)
+    for atlas in (openapi.ATLAS, openapi.ATLAS_DICTIONARY):
+        AtlasSpec.model_validate(atlas)
     for example in (openapi.PRODUCT, openapi.LAYER, openapi.LISTED):
         BatchSpec.model_validate(example)
 

@@ -4,10 +4,13 @@ Each test says which mechanism it guards.
 """
 
 import json
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +20,7 @@ from tests.faults.jobs import FEATURES, JOBS, MAX_ATTEMPTS, MODEL, PATHS, RECIPE
 from tests.processes import is_ready
 from tests.servers import wait_until
 
-from accentor.spec import JobState
+from accentor.spec import BatchState, JobState, Recipe
 from accentor.state import queue_name
 from accentor_client import Client
 
@@ -198,3 +201,38 @@ def submit_once(cluster: Cluster, body: dict[str, object], *, patience_s: float 
         if time.monotonic() > end:
             return None
         time.sleep(1.0)
+
+
+def test_workers_killed_during_an_atlas(cluster: Cluster, tmp_path: Path) -> None:
+    """Kill -9 of the child in each step that computes. Guards: steps are batches, and what they made is there.
+
+    Other atlases go on with nothing to compute: all pictures are there.
+    """
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for path in PATHS:
+        shutil.copy(path, folder)
+    cluster.forget_results()
+    recipe = Recipe(steps=8, crops=4, size=64, strengths=(0, 1), snapshots=4)
+    options: Any = {"model": MODEL, "layer": "block2", "limit": 3, "top_k": 3, "images": 1, "recipe": recipe}
+    with Client(cluster.url) as client:
+        options["dataset"] = client.datasets.create("scenes", folder=folder, timeout=ANSWER_S).reference
+        atlas = client.atlases.create(**options, title="<b>killed</b>")
+        killed = set()
+        while not atlas.refresh().state.terminal:
+            step = next(one for one in atlas.status.steps if one.name == atlas.status.step)
+            busy = step.state is BatchState.RUNNING and step.name in {"accentuate", "evaluate", "publish"}
+            if busy and step.name not in killed and cluster.jobs.status(step.batch).counts.running:
+                killed.add(step.name)
+                cluster.kill_child(cluster.busy_worker())
+            time.sleep(0.02)
+        assert (atlas.state, atlas.error) == (BatchState.SUCCEEDED, None)
+        assert "accentuate" in killed
+        page = atlas.download(tmp_path / "site")
+        head = (page.parent / "data" / "head.js").read_text()
+        assert json.dumps("<b>killed</b>") in head
+        assert httpx.get(atlas.url).content == page.read_bytes()
+        again = client.atlases.create(**options).wait(timeout=ANSWER_S)
+    steps = {step.name: step for step in again.status.steps}
+    assert steps["accentuate"].total == steps["accentuate"].cached > 0
+    assert steps["scan"].cached == steps["scan"].total

@@ -14,10 +14,11 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 
 from accentor.errors import ServiceError
-from accentor.housekeeping import tidy
+from accentor.housekeeping import tidy, tidy_atlases
 from accentor.logs import log_config
 from accentor.settings import Settings
-from accentor.state import JobStore, celery_producer, connect, shard_publisher
+from accentor.state import AtlasStore, JobStore, celery_producer, connect, shard_publisher
+from accentor.stepping import Stepper
 from accentor.storage import open_store
 from accentor_worker.app import create_app
 from accentor_worker.child import FAILED_SIGNAL, STOP_SIGNAL, machine, owner_of, process_of
@@ -35,9 +36,16 @@ def run(settings: Settings) -> int:
     """Run a worker in this process until it is told to stop by SIGTERM or SIGINT; return its exit status."""
     logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     logging.captureWarnings(capture=True)
-    jobs = JobStore(connect(settings))
+    client = connect(settings)
+    jobs, atlases = JobStore(client), AtlasStore(client)
     objects = open_store(settings)
-    ticker = Ticker(jobs, shard_publisher(celery_producer(settings)), settings, lambda: tidy(jobs, objects))
+    ticker = Ticker(
+        jobs,
+        shard_publisher(celery_producer(settings)),
+        settings,
+        tidy=lambda: (tidy(jobs, objects), tidy_atlases(atlases, objects)),
+        step=Stepper(atlases, jobs, objects, settings).step_all,
+    )
     owner = owner_of(os.getpid())
     parent = _Parent(jobs, ticker, owner)
     parent.connect()

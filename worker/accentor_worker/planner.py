@@ -15,6 +15,7 @@ from accentor.errors import (
     ServiceError,
 )
 from accentor.spec import KeyMaker
+from accentor.spec.atlases import AtlasBatch
 from accentor.spec.scans import ScanBatch
 from accentor.state import Shard
 from accentor_worker.ledger import Ledger
@@ -29,8 +30,8 @@ class Planner:
 
     Attributes
     ----------
-    scans
-        The shards that are of scans, with their unfinished jobs.
+    works
+        The shards that are of scans and atlases, with their unfinished jobs.
     """
 
     def __init__(self, services: Services, ledger: Ledger, model: str) -> None:
@@ -38,7 +39,7 @@ class Planner:
         self._jobs = services.jobs
         self._ledger = ledger
         self._name = model
-        self.scans: list[tuple[Shard, list[int], ScanBatch]] = []
+        self.works: list[tuple[Shard, list[int], ScanBatch | AtlasBatch]] = []
 
     def plan(self, shards: Sequence[Shard]) -> tuple[list[Item], list[tuple[Item, Item]]]:
         """Return the jobs to compute, and those that ask for the same as one of these, each with that one."""
@@ -72,8 +73,8 @@ class Planner:
         except AccentorError as error:
             self._ledger.fail(shard, left, error)
             return
-        if batch.scan is not None:
-            self.scans.append((shard, left, batch.scan))
+        if batch.work is not None:
+            self.works.append((shard, left, batch.work))
             return
         for index in left:
             try:

@@ -21,8 +21,10 @@ from accentor.errors import (
 )
 from accentor.logs import current_shard
 from accentor.spec import JobState, Progress, Recipe
+from accentor.spec.atlases import AtlasBatch
 from accentor.spec.scans import ScanBatch
 from accentor.state import Shard, dispatch
+from accentor_worker.atlases import AtlasWork
 from accentor_worker.lease import BEATS_PER_LEASE, Lease
 from accentor_worker.ledger import Ledger
 from accentor_worker.pace import Pace
@@ -131,8 +133,8 @@ class ShardRun:
         try:
             todo, twins = self._planner.plan(self._shards)
             self._compute(todo)
-            for shard, jobs, batch in self._planner.scans:
-                self._scan(shard, jobs, batch)
+            for shard, jobs, batch in self._planner.works:
+                self._work_on(shard, jobs, batch)
             for twin, first in twins:
                 self._ledger.end_twin(twin, first)
         finally:
@@ -151,15 +153,16 @@ class ShardRun:
                 self._give_up(todo)
             raise
 
-    def _scan(self, shard: Shard, jobs: Sequence[int], batch: ScanBatch) -> None:
-        """Run the jobs of a scan: each is a shard of its dataset."""
-        scan = ShardScan(self._services, batch, self._planner.model)
+    def _work_on(self, shard: Shard, jobs: Sequence[int], batch: ScanBatch | AtlasBatch) -> None:
+        """Run the jobs of a scan, each a shard of its dataset, or of an atlas, each a part of it."""
+        kind: type[ShardScan | AtlasWork] = ShardScan if isinstance(batch, ScanBatch) else AtlasWork
+        work = kind(self._services, batch, self._planner.model)  # type: ignore[arg-type]
         for job in jobs:
             self._watch.check()
             if not self._services.jobs.start_jobs(shard.batch, [job]):
                 continue
             try:
-                is_known = scan.run(job, partial(self._scanned, shard, job, len(batch.range(job))))
+                is_known = work.run(job, partial(self._worked, shard, job, work.size(job)))
             except Left as left:
                 if left.reason is Reason.LATE:
                     self._ledger.fail(shard, [job], self._late())
@@ -172,12 +175,12 @@ class ShardRun:
                 if self._lease.holds(shard):
                     self._services.jobs.finish_job(shard.batch, job, JobState.SUCCEEDED, cached=is_known)
 
-    def _scanned(self, shard: Shard, job: int, images: int, done: int) -> None:
-        """Say how far a shard of a scan is; between two batches of images single jobs go first."""
+    def _worked(self, shard: Shard, job: int, size: int, done: int) -> None:
+        """Say how far a job of a scan or an atlas is; between two such reports single jobs go first."""
         self._watch.check()
         self._interlude()
         if self._watch.due():
-            self._services.jobs.report_progress(shard.batch, {job: Progress(step=done, steps=images)})
+            self._services.jobs.report_progress(shard.batch, {job: Progress(step=done, steps=size)})
             self._watch.report((), ())
 
     def _note_speed(self, seconds: float) -> None:

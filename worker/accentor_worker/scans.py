@@ -34,6 +34,10 @@ class ShardScan:
         self._store = ScanStore(services.objects)
         self._place = (batch.dataset, batch.scan)
 
+    def size(self, job: int) -> int:
+        """Return how many images a shard has."""
+        return len(self._batch.range(job))
+
     def run(self, job: int, on_progress: Callable[[int], None]) -> bool:
         """Scan a shard, unless that was done, and return whether it was; if it is the last one, make all one.
 
@@ -57,13 +61,16 @@ class ShardScan:
         from accentor.engine.scan import scan, write_scan
 
         batch, images, size = self._batch, self._batch.range(job), IMAGES_AT_ONCE
+        dictionary: Dictionary | str = batch.layer
+        if batch.dictionary is not None:
+            dictionary = self._services.dictionaries.whole(batch.dictionary, self._model.card)
         model: Any = self._model
         settings = batch.model_dump(include=set(ScanSettings.model_fields))
         while True:
             try:
                 found = scan(
                     model,
-                    self._dictionary(),
+                    dictionary,
                     self._items(images),
                     start=images.start,
                     batch=size,
@@ -79,18 +86,9 @@ class ShardScan:
                 logger.warning("scan %s: %d images at once from now on", batch.scan, size)
         self._store.put_shard(*self._place, job, write_scan(found, folder))
 
-    def _dictionary(self) -> "Dictionary | str":
-        if self._batch.dictionary is None:
-            return self._batch.layer
-        return self._services.dictionaries.whole(self._batch.dictionary, self._model.card)
-
     def _items(self, images: range) -> "Iterator[Item]":
-        from accentor.engine.scan import Item
-
         rows = DatasetStore(self._services.objects).rows(self._batch.dataset)
-        for index in images:
-            row: DatasetRow = rows[index]
-            yield Item(row.id, partial(read_row, self._services.objects, row, self._batch.dataset), row.label)
+        yield from (item_of(self._services, rows[index], self._batch.dataset) for index in images)
 
     def _finish(self, on_progress: Callable[[int], None]) -> None:
         """Make the shards one once all are there; whoever ends the last one does, perhaps several at once."""
@@ -141,3 +139,10 @@ class ShardScan:
             skipped=len(whole.skipped),
             created_at=datetime.now(UTC),
         )
+
+
+def item_of(services: Services, row: DatasetRow, dataset: str) -> "Item":
+    """Return an image of a dataset as it is scanned."""
+    from accentor.engine.scan import Item
+
+    return Item(row.id, partial(read_row, services.objects, row, dataset), row.label)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from accentor.errors import AccentorError
 from accentor.settings import Settings
 from accentor.spec import Jobs, JobSpec, LineJobs, ModelCard, Result
+from accentor.spec.atlases import AtlasBatch
 from accentor.spec.scans import ScanBatch
 from accentor.state import JobStore, Publish
 from accentor.storage import ObjectStore
@@ -54,11 +55,11 @@ MakePair = Callable[..., Any]
 
 
 class StoredBatch(NamedTuple):
-    """What was submitted: its jobs, and whether they are computed though they were before; or a scan."""
+    """What was submitted: its jobs, and whether they are computed though they were before; or work of another kind."""
 
     jobs: Jobs | LineJobs | tuple[()]
     force: bool
-    scan: ScanBatch | None = None
+    work: ScanBatch | AtlasBatch | None = None
 
 
 class Batches:
@@ -72,7 +73,7 @@ class Batches:
         place = (batch_id, card.digest)
         if place not in self._kept:
             batch = read_batch(objects, batch_id)
-            if isinstance(batch, ScanBatch):
+            if isinstance(batch, ScanBatch | AtlasBatch):
                 self._kept[place] = StoredBatch((), batch.force, batch)
             else:
                 self._kept[place] = StoredBatch(jobs_of(objects, batch_id, batch, card), batch.force)
@@ -109,6 +110,11 @@ class Services:
     def dictionaries(self) -> Dictionaries:
         """The dictionaries that jobs name."""
         return Dictionaries(self.objects)
+
+    @cached_property
+    def plans(self) -> "OrderedDict[str, Any]":
+        """The plan of the atlas that was last worked on."""
+        return OrderedDict()
 
     @cached_property
     def images(self) -> Images:

@@ -18,14 +18,22 @@ logger = logging.getLogger(__name__)
 class Ticker:
     """Sweeps and dispatches every ``settings.tick_s`` until stopped; many workers may do so at once.
 
-    ``tidy`` is called once a minute.
+    ``step`` is called before each dispatch, ``tidy`` once a minute.
     """
 
-    def __init__(self, jobs: JobStore, publish: Publish, settings: Settings, tidy: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        publish: Publish,
+        settings: Settings,
+        tidy: Callable[[], object],
+        step: Callable[[], object] = lambda: None,
+    ) -> None:
         self._jobs = jobs
         self._publish = publish
         self._settings = settings
         self._tidy = tidy
+        self._step = step
         self._next_tidy = 0.0
         self._stop = threading.Event()
         self._down = False
@@ -44,6 +52,7 @@ class Ticker:
         """Look once."""
         try:
             sweep(self._jobs, self._publish, self._settings)
+            self._step()
             dispatch(self._jobs, self._publish, self._settings)
             if time.monotonic() >= self._next_tidy:
                 self._next_tidy = time.monotonic() + TIDY_S

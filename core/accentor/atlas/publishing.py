@@ -60,10 +60,12 @@ class Columns:
             self.marks[mark] = self.marks.get(mark, 0) + 1
 
 
-def publish(atlas: Atlas, out: Path) -> Path:
+def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     """Write the site into a folder, which is made, and return its first page.
 
-    Pictures are linked where the file system can, else copied. ``index.html`` comes last: a site that has one is whole.
+    Pictures are linked where the file system can, else copied, unless ``with_pictures`` is false: then others put them
+    there, and the atlas' folder need only have those that thumbnails are made of. ``index.html`` comes last: a site
+    that has one is whole.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def publish(atlas: Atlas, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").unlink(missing_ok=True)
     columns = Columns()
-    kept = Pictures(atlas.pictures, out / "pictures")
+    kept = Pictures(atlas.pictures if with_pictures else None, out / "pictures")
     with Tables(out) as tables:
         for feature in atlas.features:
             page = feature_page(feature)
@@ -125,9 +127,9 @@ def thumbnail_of(feature: FeatureEntry, pictures: Path) -> Source | None:
 
 
 class Pictures:
-    """Puts the pictures beside the site, each once."""
+    """Puts the pictures beside the site, each once; without a source, others do."""
 
-    def __init__(self, source: Path, target: Path) -> None:
+    def __init__(self, source: Path | None, target: Path) -> None:
         self._source = source
         self._target = target
         self._folders: set[Path] = set()
@@ -143,6 +145,8 @@ class Pictures:
         path = self._target / name
         if not path.resolve().is_relative_to(self._target.resolve()):
             raise InvalidRequestError(f"picture {name!r} lies outside of the atlas's folder")
+        if self._source is None:
+            return
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)

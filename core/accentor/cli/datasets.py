@@ -64,7 +64,7 @@ def create(
     options |= {key: value for key, value in (("labels_file", labels), ("masks", masks)) if value is not None}
     if no_labels:
         options["labels"] = "none"
-    with Client(url, api_key) as client, _progress(f"dataset {name}", shown=not as_json) as told:
+    with Client(url, api_key) as client, progress_of(f"dataset {name}", shown=not as_json) as told:
         card = client.datasets.create(name, on_progress=told, **options)
     print_json(card.model_dump(mode="json")) if as_json else _report(card)
 
@@ -130,7 +130,7 @@ def scan(
     given = {"layer": layer, "dictionary": dictionary, "reduce": reduce, "code": code}
     options: Any = {key: value for key, value in given.items() if value is not None}
     with Client(url, api_key) as client:
-        with _progress(f"scan of {name}", shown=not as_json) as told:
+        with progress_of(f"scan of {name}", shown=not as_json) as told:
             found = client.datasets.scan(
                 name, model=model, top_k=top_k, top_features=top_features, on_progress=told, **options
             )
@@ -188,7 +188,8 @@ def _report_scan(scan: "ScanStatus") -> None:
 
 
 @contextmanager
-def _progress(what: str, *, shown: bool) -> "Iterator[Done]":
+def progress_of(what: str, *, shown: bool) -> "Iterator[Done]":
+    """Give what says how many of something are done."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from accentor.spec.datasets import DatasetReference
 from accentor.spec.dictionaries import REFERENCE_FORM
 from accentor.spec.features import LayerName
-from accentor.spec.jobs import Metadata, ModelName, Seed
+from accentor.spec.jobs import MAX_SEED, Metadata, ModelName, Seed
 from accentor.spec.recipe import PRESETS, AnyRecipe, Recipe
+from accentor.spec.scans import ScanId, ScanSettings
 from accentor.spec.states import BatchState
 from accentor.spec.status import BatchStatus, Failure
 
@@ -18,6 +19,17 @@ MAX_TOP_K = 64
 MAX_IMAGES = 10_000
 MAX_TITLE = 200
 MAX_FEATURES = 262_144
+RANGE_IMAGES = 4
+"""Images over its range that a feature is shown in at most."""
+
+IMAGE_FEATURES = 4
+"""Features accentuated for an image's own page."""
+
+MAX_ERRORS = 48
+"""Misclassified images that are shown."""
+
+FEATURES_PER_PART = 16
+IMAGES_PER_PART = 256
 STRENGTHS = (-1.0, 0.0, 0.5, 1.0)
 LEAST_SNAPSHOTS = 4
 SCAN_CODE: Literal["pre"] = "pre"
@@ -69,10 +81,68 @@ class AtlasSpec(_Frozen):
         return self
 
     @property
+    def scan(self) -> ScanSettings:
+        """How the dataset is scanned: alike for most atlases, so that they share a scan."""
+        return ScanSettings(top_k=max(self.top_k, ScanSettings().top_k), code=SCAN_CODE)
+
+    def most_pictures(self, features: int) -> int:
+        """Return how many pictures there may be at most, of a dictionary of so many features."""
+        shown = min(features, self.limit or features)
+        return shown * (self.top_k + RANGE_IMAGES + 1) + self.images * IMAGE_FEATURES + 2 * MAX_ERRORS
+
+    @property
     def shown_title(self) -> str:
         """The title, or what is said in its stead."""
         what = self.layer or str(self.dictionary).partition("@")[0]
         return self.title or f"{what} of {self.model} over {self.dataset.partition('@')[0]}"
+
+
+class AtlasSelection(_Frozen):
+    """How much an atlas shows, as it was selected from the scan."""
+
+    features: int
+    images: int
+    pictures: int = Field(description="jobs of the batch that makes them")
+    broken: tuple[int, ...] = Field((), description="features that are zero or not finite")
+
+    @property
+    def feature_parts(self) -> int:
+        """Groups of features that are evaluated together."""
+        return -(-self.features // FEATURES_PER_PART)
+
+    @property
+    def parts(self) -> int:
+        """All groups, those of images behind those of features."""
+        return self.feature_parts - (-self.images // IMAGES_PER_PART)
+
+    def features_of(self, part: int) -> range:
+        """Return the places of a group's features among those that are shown."""
+        return range(part * FEATURES_PER_PART, min((part + 1) * FEATURES_PER_PART, self.features))
+
+    def images_of(self, part: int) -> range:
+        """Return the places of a group's images among those that could be read."""
+        first = (part - self.feature_parts) * IMAGES_PER_PART
+        return range(first, min(first + IMAGES_PER_PART, self.images))
+
+
+class AtlasBatch(_Frozen):
+    """A step of an atlas as it is queued: a batch whose jobs are parts of it. Pictures are a batch like any other."""
+
+    form: Literal["atlas"] = "atlas"
+    atlas: str
+    step: Literal[AtlasStepName.SELECT, AtlasStepName.EVALUATE, AtlasStepName.PUBLISH]
+    total: Annotated[int, Field(ge=1)] = 1
+    scan: ScanId
+    spec: AtlasSpec
+    lane: Literal["bulk"] = "bulk"
+    metadata: Metadata = {}
+    force: bool = False
+    deadline_s: int | None = None
+
+    @property
+    def model(self) -> str:
+        """The model that it is for."""
+        return self.spec.model
 
 
 class AtlasStep(_Frozen):
@@ -149,3 +219,13 @@ def sweeping(recipe: Recipe) -> Recipe:
 def again_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe of a picture that is only held against one with another random seed."""
     return Recipe.model_validate(recipe.model_dump() | {"strengths": (0.0, 1.0)})
+
+
+def again_seed(seed: int) -> int:
+    """Return the other random seed."""
+    return (seed + 1) % (MAX_SEED + 1)
+
+
+def step_batch_id(atlas_id: str, step: AtlasStepName) -> str:
+    """Return the id of a step's own batch: whoever makes it, it is made once."""
+    return f"{atlas_id}{list(AtlasStepName).index(step) + 1}"

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accentor.spec.batches import MAX_TOP_K
-from accentor.spec.datasets import DatasetReference
-from accentor.spec.dictionaries import REFERENCE_FORM
+from accentor.spec.datasets import DatasetCard, DatasetReference
+from accentor.spec.dictionaries import REFERENCE_FORM, DictionaryCard
 from accentor.spec.features import LayerName
 from accentor.spec.identity import Sha256, canonical_json, sha256_hex
 from accentor.spec.jobs import Metadata, ModelName
+from accentor.spec.models import ModelCard
 from accentor.spec.status import Failure
 
 ID_DIGITS = 16
@@ -76,6 +77,31 @@ class ScanBatch(ScanSettings):
     def range(self, job: int) -> "range":
         """Return the indices of the images of a job."""
         return range(job * self.shard, min((job + 1) * self.shard, self.images))
+
+
+def scan_batch(
+    settings: ScanSettings,
+    dataset: DatasetCard,
+    model: ModelCard,
+    layer: str,
+    dictionary: DictionaryCard | None = None,
+    metadata: dict[str, str] | None = None,
+) -> ScanBatch:
+    """Return the scan of all channels of a layer, or of a dictionary of it, as it is queued."""
+    reference = None if dictionary is None else dictionary.reference
+    features = model.layer(layer).units if dictionary is None else dictionary.features
+    known = ScanSettings.model_validate(settings.model_dump(include=set(ScanSettings.model_fields)))
+    return ScanBatch(
+        **known.model_dump(),
+        scan=scan_id(known, dataset=dataset.digest, model=model.digest, layer=layer, dictionary=reference),
+        dataset=dataset.reference,
+        images=dataset.images,
+        shard=shard_images(dataset.images, features),
+        model=model.name,
+        layer=layer,
+        dictionary=reference,
+        metadata=metadata or {},
+    )
 
 
 class ScanCard(ScanSettings):

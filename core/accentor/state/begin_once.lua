@@ -1,8 +1,8 @@
--- KEYS: once. ARGV: owner, new batch id, seconds of a lease, seconds that the record is kept.
--- Returns what there is to do ('run', 'wait' or 'replay'), the batch id, and the fingerprint and status of the first request.
+-- KEYS: once. ARGV: owner, id of a new batch or atlas, seconds of a lease, seconds that the record is kept.
+-- Returns what there is to do ('run', 'wait' or 'replay'), the id, and the fingerprint and status of the first request.
 local time = now()
 local field = redis.call('HMGET', KEYS[1], 'batch', 'until', 'fingerprint', 'status', 'done')
-if field[1] and (field[5] or field[3] and redis.call('EXISTS', batch_of(field[1]).record) == 1) then
+if field[1] and (field[5] or field[3] and was_made(field[1])) then
   return {'replay', field[1], field[3], field[4] or '202'}
 end
 if field[1] and tonumber(field[2]) > time then return {'wait', field[1], '', ''} end

@@ -1,7 +1,7 @@
--- KEYS: once. ARGV: owner, status of the answer. The record stays if its batch was created, else the key is free again.
+-- KEYS: once. ARGV: owner, status of the answer. The record stays if its batch or atlas was created, else the key is free again.
 local field = redis.call('HMGET', KEYS[1], 'owner', 'batch', 'fingerprint')
 if field[1] ~= ARGV[1] then return 0 end
-if field[3] and redis.call('EXISTS', batch_of(field[2]).record) == 1 then
+if field[3] and was_made(field[2]) then
   redis.call('HSET', KEYS[1], 'done', 1, 'status', ARGV[2])
   return 1
 end

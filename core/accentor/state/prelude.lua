@@ -29,6 +29,11 @@ local function batch_of(id)
     order = record .. ':order'}
 end
 
+-- Whether a batch or an atlas of this id was created.
+local function was_made(id)
+  return redis.call('EXISTS', batch_of(id).record, PREFIX .. 'atlas:' .. id) > 0
+end
+
 local function job_state(batch, index)
   local code = redis.call('GETRANGE', batch.states, index, index)
   if code == '' or code == '\0' then return 'q' end

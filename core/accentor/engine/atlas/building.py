@@ -17,7 +17,7 @@ from accentor.engine.running import OnStep
 from accentor.engine.scan import Item, Scan, scan_in_shards
 from accentor.errors import AccentorError
 from accentor.spec import Recipe
-from accentor.spec.atlases import SCAN_CODE, again_recipe, sweeping
+from accentor.spec.atlases import SCAN_CODE, again_recipe, again_seed, sweeping
 
 CACHE = ".cache"
 SHARD = 256
@@ -134,7 +134,7 @@ class Build:
     @cached_property
     def again(self) -> PictureStore:
         """The first image of each feature with another random seed."""
-        return PictureStore(self.cache / "again", self.model, again_recipe(self.recipe), self.options.seed + 1)
+        return PictureStore(self.cache / "again", self.model, again_recipe(self.recipe), again_seed(self.options.seed))
 
     def scan(self) -> Scan:
         """Return what the features do over the images."""

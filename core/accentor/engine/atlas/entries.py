@@ -129,7 +129,7 @@ class Entries:
         tops = [choice for choice in self.plan.choices(unit) if choice.percentile is None]
         wanted = [self.plan.want(feature, choice.image) for choice in tops]
         made = [(one, picture) for one in wanted if (picture := self.pictures.frame(one, 1.0)) is not None]
-        found = self.evaluator.evaluate(self.plan.dictionary.feature(unit), made, wanted, self.pictures.stem)
+        found = self.evaluator.evaluate(self.plan.dictionary.feature(unit), made, wanted, self.pictures.key)
         return found.mean, tuple(
             DepthPoint(layer=layer, coherence=own, natural=natural, random=random)
             for layer, own, natural, random in found.depths

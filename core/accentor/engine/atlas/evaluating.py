@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from accentor.engine.atlas.pictures import STRIP_VERSION
 from accentor.engine.atlas.planning import Wanted
 from accentor.engine.canvas import fit_canvas
 from accentor.engine.evaluate import circuit_layers, coherence, coherence_of_natural
@@ -31,12 +32,12 @@ class Evidence:
 
 
 class Kept(Protocol):
-    """Where what was measured is kept, by a name that stands for its content."""
+    """Where what was measured is kept, by a name that stands for its content, and the key of the first picture."""
 
-    def get(self, name: str) -> Mapping[str, Any] | None:
+    def get(self, name: str, key: str) -> Mapping[str, Any] | None:
         """Return what is kept under a name."""
 
-    def put(self, name: str, measured: Mapping[str, Any]) -> None:
+    def put(self, name: str, key: str, measured: Mapping[str, Any]) -> None:
         """Keep what was measured."""
 
 
@@ -46,13 +47,13 @@ class KeptInFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, name: str) -> Mapping[str, Any] | None:
+    def get(self, name: str, key: str) -> Mapping[str, Any] | None:  # noqa: ARG002
         """Read the file."""
         path = self._path(name)
         kept: Mapping[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         return kept
 
-    def put(self, name: str, measured: Mapping[str, Any]) -> None:
+    def put(self, name: str, key: str, measured: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Write the file beside, then give it its name."""
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,18 +84,19 @@ class Evaluator:
         feature: Feature,
         made: Sequence[tuple[Wanted, Tensor]],
         natural: Sequence[Wanted],
-        stem: Callable[[Wanted], str],
+        key_of: Callable[[Wanted], str],
     ) -> Evidence:
-        """Return the coherence of pictures [3, H, W], known by their stems, with the natural images."""
+        """Return the coherence of pictures [3, H, W], known by their content keys, with the natural images."""
         if len(made) < LEAST or len(natural) < LEAST:
             return Evidence(None, ())
-        known = [[stem(one) for one, _ in made], [one.sha256 for one in natural], self._digests]
-        name = sha256_hex(canonical_json([EVALUATION_VERSION, *known]))
-        kept = self._kept.get(name)
+        keys = [key_of(one) for one, _ in made]
+        known = [EVALUATION_VERSION, STRIP_VERSION, keys, [one.sha256 for one in natural], self._digests]
+        name = sha256_hex(canonical_json(known))
+        kept = self._kept.get(name, keys[0])
         if kept is not None:
             return Evidence(kept["mean"], tuple(tuple(depth) for depth in kept["depths"]))
         found = self._measure(feature, [picture for _, picture in made], [one.item for one in natural])
-        self._kept.put(name, {"mean": found.mean, "depths": found.depths})
+        self._kept.put(name, keys[0], {"mean": found.mean, "depths": found.depths})
         return found
 
     def _measure(self, feature: Feature, pictures: Sequence[Tensor], natural: Sequence[Item]) -> Evidence:

@@ -12,10 +12,7 @@ from accentor.engine.dictionaries import Dictionary
 from accentor.engine.scan import Item, Scan
 from accentor.engine.scan.rows import ImageRow
 from accentor.spec import Feature, Logit, ModelCard
-
-IMAGE_FEATURES = 4
-"""Features accentuated for an image's own page."""
-MAX_ERRORS = 48
+from accentor.spec.atlases import IMAGE_FEATURES, MAX_ERRORS
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,8 @@ class Plan:
         Returns the sha256 of an image's file.
     feature
         Returns a feature as its jobs name it.
+    known_broken
+        `broken`, where that was found out before.
     """
 
     card: ModelCard
@@ -76,6 +75,7 @@ class Plan:
     options: AtlasOptions
     digest: Callable[[int], str]
     feature: Callable[[int], Feature]
+    known_broken: frozenset[int] | None = None
     _choices: dict[int, list[Choice]] = field(default_factory=dict)
 
     @cached_property
@@ -90,9 +90,9 @@ class Plan:
         return frozenset(self.units)
 
     @cached_property
-    def broken(self) -> set[int]:
+    def broken(self) -> frozenset[int]:
         """Indices of the features that are zero or not finite."""
-        return set(self.dictionary.report().dead)
+        return frozenset(self.dictionary.report().dead) if self.known_broken is None else self.known_broken
 
     @cached_property
     def ranks(self) -> Ranks:

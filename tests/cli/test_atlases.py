@@ -1,0 +1,49 @@
+"""``accentor atlas`` against a running service."""
+
+import json
+from pathlib import Path
+
+from tests.api.conftest import bare, running, service
+from tests.api.service import Service, picture
+from tests.cli.test_service_commands import Run, run
+
+__all__ = ["bare", "run", "running", "service"]
+
+BUILD = ("atlas", "build", "--model", "toy")
+
+
+def test_from_a_folder_to_its_end(run: Run, service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(picture(1))
+    asked = ("--features", "conv1", "--dataset", folder, "--limit", 2, "--top-k", 3, "--recipe", "fast", "--detach")
+    status, out, err = run(*BUILD, *asked, "--title", "[b]<i>", "--json")
+    assert status == 0, err
+    atlas = json.loads(out)
+    spec = atlas["spec"]
+    assert spec["dataset"].startswith("my-photos@")
+    assert (spec["layer"], spec["limit"], spec["top_k"], spec["recipe"]["steps"]) == ("conv1", 2, 3, 24)
+    assert json.loads(run("atlas", "list", "--json")[1])[0]["id"] == atlas["id"]
+    assert f"{atlas['id']}  running  [b]<i>" in run("atlas", "list")[1]
+    shown = run("atlas", "show", atlas["id"])[1]
+    assert "scan        queued  0 of 1" in shown
+    assert "select" not in shown
+    status, _, err = run("atlas", "fetch", atlas["id"], "--out", tmp_path / "site")
+    assert (status, "it has no site yet" in err) == (2, True)
+    assert "canceled" in run("atlas", "cancel", atlas["id"])[1]
+    assert run("atlas", "show", atlas["id"], "--wait")[0] == 1
+    assert json.loads(run("atlas", "delete", atlas["id"], "--json")[1]) == {"atlas": atlas["id"], "deleted": True}
+    assert run("atlas", "list")[2].strip() == "no atlases yet"
+
+
+def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
+    for arguments, said in (
+        (("--features", "conv1", "--dataset", "none"), "there is no dataset 'none'"),
+        (("--features", "conv9", "--dataset", "none"), "(and 1 more)"),
+        (("--features", "conv1", "--dataset", "d", "--weights", "w.safetensors"), "the service decides that"),
+        (("--features", "conv1", "--dataset", tmp_path), "no images"),
+        (("--features", "conv1", "--dataset", "d", "--local"), "--local without --out"),
+        (("--features", "conv1", "--dataset", "d", "--out", "x", "--detach"), "fetch it later"),
+    ):
+        status, _, err = run(*BUILD, *arguments)
+        assert (status, said in err) == (2, True), err
