@@ -121,7 +121,7 @@ def dispatch_cost(folder: Path, quick: bool) -> Group:
             bench.outbox.ids.clear()
             for _ in range(waiting):
                 bench.create(1_000_000)
-            bench.tick(5)
+            bench.tick(100)
             idle.add_row(f"{waiting:,}", *bench.tick(100).cells())
     return Group(costs, idle)
 

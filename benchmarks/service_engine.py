@@ -28,7 +28,7 @@ BULK_LAYER, BULK_UNITS = "block3", 112
 
 def single(folder: Path, quick: bool) -> Group:
     """Compare as many clients of single jobs with a bulk batch of the same jobs, in turns."""
-    count, rounds = (CLIENTS, 1) if quick else (4 * CLIENTS, 2)
+    count, rounds = (CLIENTS, 1) if quick else (2 * CLIENTS, 2)
     table = Table("submitted as", "jobs", "wall, s", "jobs/s", "worker CPU, s", "jobs a CPU s", "API CPU, s")
     table.title = (
         f"real engine, reference model, fast at 128 px, one thread: {CLIENTS} clients (target: ≥ 70 % of bulk)"

@@ -22,7 +22,9 @@ def status(folder: Path, quick: bool) -> Group:
     table = Table("requests/s", "listeners", "p50, ms", "p99, ms", "worst, ms", "p99 of the asker's own lag, ms")
     for column in ("events/s", "API, CPU s/s", "worker, CPU s/s", "asker, CPU s/s"):
         table.add_column(column)
-    table.title = "status of a bulk batch that runs (stub engine of 2 ms a job; target: p99 ≤ 25 ms with 500 listeners)"
+    table.title = (
+        "status of a bulk batch that runs, a stub engine keeping a core busy (target: p99 ≤ 25 ms with 500 listeners)"
+    )
     with Rig(folder) as rig:
         rig.start_stub_worker(job_s=JOB_S)
         pictures = rig.pictures(64)

@@ -1,7 +1,7 @@
 """A stub in place of the engine and of the results' store: workers whose bookkeeping alone takes time.
 
-``STUB_JOB_S`` is the seconds that a job takes; ``STUB_LEDGER`` the folder in which each process lists the content keys
-of the results that it would have stored.
+``STUB_JOB_S`` is the seconds that a job keeps a core busy; ``STUB_LEDGER`` the folder in which each process lists the
+content keys of the results that it would have stored.
 """
 
 import io
@@ -116,8 +116,9 @@ def accentuate(
     size = micro_batch or MICRO_BATCH
     for first in range(0, len(pairs), size):
         some = range(first, min(first + size, len(pairs)))
-        if job_s:
-            time.sleep(job_s * len(some))
+        end = time.monotonic() + job_s * len(some)
+        while time.monotonic() < end:
+            pass
         on_step(StubReport(tuple(some), recipe.steps, recipe.steps))
         for position in some:
             yield position, StubEnding()

@@ -1,6 +1,6 @@
 """Checking what a batch asks for against the model's card and the object store."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from accentor.spec import (
 )
 from accentor.storage.pinning import Pins
 from accentor_api.faults import MAX_LISTED, Fault, error_of
-from accentor_api.services import Services
+from accentor_api.services import READERS, Services
 
 
 class Checked(NamedTuple):
@@ -80,10 +80,13 @@ def settled_recipe(card: ModelCard, pins: Pins, recipe: Recipe) -> Recipe:
 
 
 def missing_images(services: Services, images: Iterable[str]) -> list[str]:
-    """Return those of the images that are not here."""
+    """Return those of the images that are not here, in order."""
+
+    def look(names: Sequence[str]) -> list[str]:
+        return [name for name in names if services.images.size(name) is None]
+
     names = sorted(images)
-    there = services.read_each(lambda name: services.images.size(name) is not None, names)
-    return [name for name, is_there in zip(names, there, strict=True) if not is_there]
+    return sorted(chain.from_iterable(services.read_each(look, [names[part::READERS] for part in range(READERS)])))
 
 
 def _expansion_pointer(spec: BatchSpec, error: RequestError) -> str:
