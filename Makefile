@@ -53,8 +53,9 @@ types: $(VENV)/.dev ## check types
 
 check: lint types test ## everything CI runs
 
-bench: $(VENV)/.dev ## measure, and print tables
+bench: $(VENV)/.dev ## measure engine and service for some minutes, and print tables
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/service.py --quick
 
 clean: ## remove what make and the demo made
 	rm -rf $(VENV) accentor-demo .pytest_cache .mypy_cache .ruff_cache

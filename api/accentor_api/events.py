@@ -66,14 +66,11 @@ async def event_response(
     )
 
 
-async def wait_for_end(look: Look[S], seconds: float) -> Moment[S]:
-    """Look until it has ended or the seconds are over, and return the last look."""
+async def wait_for_end(has_ended: Callable[[], bool], seconds: float) -> None:
+    """Look until it has ended or the seconds are over."""
     end = time.monotonic() + seconds
-    moment = await run_in_threadpool(look)
-    while not moment.ended and (left := end - time.monotonic()) > 0:
+    while (left := end - time.monotonic()) > 0 and not await run_in_threadpool(has_ended):
         await asyncio.sleep(min(WAIT_LOOK_S, left))
-        moment = await run_in_threadpool(look)
-    return moment
 
 
 async def _stream(

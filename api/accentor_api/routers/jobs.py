@@ -37,13 +37,14 @@ async def create_job(
     response.headers["Location"] = f"/v1/jobs/{batch.id}-0"
     wanted = _WAIT.search(",".join(prefer))
     seconds = min(int(wanted[2]), services.settings.max_wait_s) if wanted else 0
-    moment = await wait_for_end(partial(job_moment, batch, 0), seconds)
+    await wait_for_end(lambda: services.jobs.job_state(batch.id, 0).terminal, seconds)
+    status = await run_in_threadpool(job_status, batch, 0)
     if wanted:
         response.headers["Preference-Applied"] = f"wait={seconds}"
-        response.status_code = 200 if moment.ended else 202
-    if not moment.ended:
+        response.status_code = 200 if status.state.terminal else 202
+    if not status.state.terminal:
         response.headers.update(retry_after(0.0))
-    return moment.status
+    return status
 
 
 @router.get("/{job_id}", responses=UNCHANGED)
