@@ -75,9 +75,30 @@ def test_help_names_every_command():
         "watch",
         "cancel",
         "fetch",
+        "retry",
+        "delete",
+        "dictionary",
+        "dataset",
+        "atlas",
+        "webhooks",
         "keys",
+        "bench",
     ):
         assert f" {command} " in result.output
+
+
+def test_bench_measures(run, capsys):
+    status, out, _ = run(capsys, "bench", "--pairs", "3", "-r", RECIPE, "--steps", "2", "--device", "cpu", "--json")
+    told = json.loads(out)
+    assert (status, told["model"], told["device"], told["pairs"], told["steps"]) == (0, "reference", "cpu", 3, 2)
+    assert told["seconds"] > 0
+    assert told["seconds_per_pair"] == pytest.approx(told["seconds"] / 3)
+    assert told["pairs_per_hour"] == pytest.approx(3600 / told["seconds_per_pair"])
+    status, out, _ = run(capsys, "bench", "--pairs", "1", "-r", RECIPE, "--steps", "1", "--device", "cpu")
+    assert status == 0
+    assert out.startswith("1 accentuations of 1 steps × 2 crops by reference on cpu: ")
+    status, _, err = run(capsys, "bench", "-f", "channel:blok1:0")
+    assert (status, "unknown-layer" in err) == (2, True)
 
 
 def test_accentuate_writes_pictures_and_json_lines(run, capsys, tmp_path):

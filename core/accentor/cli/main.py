@@ -18,6 +18,7 @@ from accentor.cli import (
     following,
     inspecting,
     keys,
+    measuring,
     serving,
     submitting,
     webhooks,
@@ -47,6 +48,7 @@ def build() -> typer.Typer:
     app.command(rich_help_panel=here)(inspecting.models)
     app.command(rich_help_panel=here)(inspecting.layers)
     app.add_typer(atlases.build(), name="atlas", rich_help_panel=here)
+    app.command(rich_help_panel=here)(measuring.bench)
     app.command(rich_help_panel=service)(serving.up)
     app.command(rich_help_panel=service)(submitting.submit)
     app.command(rich_help_panel=service)(following.status)
