@@ -25,9 +25,10 @@ DEADLINE_S = 1
 LOOK_S = 0.5
 
 
-def shoot(page: Page, name: str) -> None:
-    """Write what is on the screen, small."""
-    page.evaluate("document.activeElement.blur()")
+def shoot(page: Page, name: str, *, is_focused: bool = False) -> None:
+    """Write what is on the screen, small; a list stays open while its box has the focus."""
+    if not is_focused:
+        page.evaluate("document.activeElement.blur()")
     page.wait_for_timeout(SETTLED_MS)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     picture.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
@@ -42,11 +43,16 @@ def opened(browser: Browser, url: str, scheme: str, size: Any, place: str = "") 
     return page
 
 
+def choose(page: Page, box: str, text: str) -> None:
+    """Take the first of what a list offers for a text."""
+    page.locator(box).click()
+    page.locator(box).fill(text)
+    page.locator(box).press("Enter")
+
+
 def use(page: Page, label: str, scene: int) -> None:
     """Accentuate a logit in a sample and wait for the first preview or the end."""
-    page.locator("#unit").click()
-    page.locator("#unit").fill(label)
-    page.locator("#unit").press("Enter")
+    choose(page, "#unit", label)
     page.locator("#samples button").nth(scene).click()
     page.locator("#run").click()
     page.locator("#stage[data-state=live], #stage[data-state=done]").wait_for()
@@ -95,15 +101,47 @@ def batches(browser: Browser, url: str) -> None:
         long.cancel()
 
 
+def atlases(browser: Browser, url: str, folder: Path) -> None:
+    """Shoot the library, the form, an atlas that is made, and one that is there, with its thumbnails in the studio."""
+    for path in sample_paths():
+        shutil.copy(path, folder)
+    with Client(url) as client:
+        client.datasets.create("scenes", folder=folder)
+        client.dictionaries.create("block3-channels", model="reference", layer="block3", channels=True)
+        shoot(opened(browser, url, "light", DESK, "#/library"), "library")
+        page = opened(browser, url, "dark", DESK, "#/atlases/new?dataset=scenes")
+        choose(page, "#atlas-features", "block3-channels")
+        page.locator("#atlas-top").fill("2")
+        page.locator("#atlas-limit").fill("24")
+        page.locator("#atlas-recipe").select_option("fast")
+        shoot(page, "atlas-new")
+        page.locator("#atlas-start").click()
+        page.locator("#atlas-steps li[aria-current]:has-text('accentuate') progress").wait_for(timeout=END_MS)
+        page.wait_for_timeout(END_MS / 10)
+        shoot(page, "atlas")
+        page.locator("#atlas-state[data-kind=succeeded]").wait_for(timeout=5 * END_MS)
+        page = opened(browser, url, "light", DESK, page.url.removeprefix(f"{url}/"))
+        page.locator("#atlas-cover").wait_for()
+        shoot(page, "atlas-done")
+    page = opened(browser, url, "light", DESK)
+    choose(page, "#layer", "block3-channels")
+    choose(page, "#unit", "7")
+    page.locator("#seen .tile").wait_for()
+    page.locator("#unit").click()
+    shoot(page, "thumbnails", is_focused=True)
+
+
 def main() -> None:
     """Write the pictures."""
     with (
         tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as scenes,
         EmbeddedService(Path(folder)) as service,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         studio(browser, service.url)
+        atlases(browser, service.url, Path(scenes))
         batches(browser, service.url)
         browser.close()
 

@@ -131,8 +131,8 @@ async function watch() {
   }
 }
 
-export function open({ batch }) {
-  id = batch;
+export function open(given) {
+  id = given.id;
   seen = "";
   find("batch-title").textContent = id;
   show(find("batch-body"), false);

@@ -11,6 +11,7 @@ export class Combobox {
   #at = -1;
   #picked = null;
   #search = null;
+  #picture = () => null;
   #typed = null;
   #onPick;
 
@@ -44,6 +45,14 @@ export class Combobox {
 
   set search(search) {
     this.#search = search;
+  }
+
+  set picture(picture) {
+    this.#picture = picture;
+  }
+
+  get picked() {
+    return this.#picked;
   }
 
   pick(option, { quiet = false } = {}) {
@@ -91,7 +100,8 @@ export class Combobox {
         make(
           "li",
           { role: "option", id: `${this.#list.id}-${at}`, "data-at": at, "aria-selected": String(option === this.#picked) },
-          make("span", {}, option.label),
+          this.#picture(option),
+          make("span", { class: "label" }, option.label),
           option.detail ? make("small", {}, option.detail) : null,
         ),
       ),

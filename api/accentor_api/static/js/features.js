@@ -1,16 +1,18 @@
-import { path, read } from "./api.js";
+import { catalog, modelOptions } from "./catalog.js";
 import { Combobox } from "./combobox.js";
-import { find, make } from "./dom.js";
+import { find, make, show } from "./dom.js";
 import { tell } from "./notices.js";
-import { layerOf, layersOf, unitsOf } from "./units.js";
+import { tile, tilesOf } from "./tiles.js";
+import { atlasOf, layerOf, layersOf, unitsOf } from "./units.js";
 
 const FIRST = "stripes";
-const BANKS = 1000;
 
-let card = null;
+let known = null;
+let isFresh = false;
 let layerBox;
 let unitBox;
-let dictionaries = [];
+let atlas = null;
+let tiles = new Map();
 let offered = "";
 
 export const model = () => find("model").value;
@@ -21,10 +23,11 @@ export function write(text) {
   const layer = layerOf(text);
   if (layer === null || !layerBox.has(layer)) {
     unitBox.pick(null);
+    see(null);
     return;
   }
   useUnits(layerBox.pickValue(layer, { quiet: true }).value);
-  unitBox.pickValue(text, { quiet: true });
+  see(unitBox.pickValue(text, { quiet: true }));
 }
 
 export async function offerModels(models) {
@@ -32,28 +35,35 @@ export async function offerModels(models) {
   const now = JSON.stringify(models);
   if (now === offered) return;
   offered = now;
-  find("model").replaceChildren(
-    ...models.map((one) => make("option", { value: one.name }, one.ready ? one.name : `${one.name} (waits for a worker)`)),
-  );
+  find("model").replaceChildren(...modelOptions(models).map(({ value, text }) => make("option", { value }, text)));
   if (models.some((one) => one.name === chosen)) find("model").value = chosen;
-  if (models.length && card?.name !== model()) await useModel();
+  if (models.length && known?.card.name !== model()) await useModel();
 }
 
 export async function setModel(name) {
-  if (model() === name && card?.name === name) return;
+  if (model() === name && known?.card.name === name) return;
   find("model").value = name;
   await useModel();
 }
 
-async function useModel() {
+export async function renew() {
+  if (known && !isFresh && (await learn())) write(written());
+  isFresh = false;
+}
+
+async function learn() {
   const name = model();
-  const [found, banks] = await Promise.all([read(`/v1/models/${path(name)}`), read(`/v1/dictionaries?${new URLSearchParams({ model: name, limit: BANKS })}`)]);
-  if (model() !== name) return;
-  card = found;
-  dictionaries = banks.data.filter((bank) => bank.model_digest === card.digest);
-  const layers = layersOf(card, dictionaries);
-  layerBox.options = layers;
-  layerBox.pick(layers[0]);
+  const found = await catalog(name);
+  if (model() !== name) return false;
+  known = found;
+  layerBox.options = layersOf(known.card, known.dictionaries);
+  return true;
+}
+
+async function useModel() {
+  if (!(await learn())) return;
+  isFresh = true;
+  layerBox.pick(layersOf(known.card, known.dictionaries)[0]);
 }
 
 function useLayer(option) {
@@ -62,18 +72,42 @@ function useLayer(option) {
 }
 
 function useUnits(layer) {
-  const { title, options, search = null } = unitsOf(card, dictionaries, layer);
+  const { title, options, search = null } = unitsOf(known.card, known.dictionaries, layer);
   find("unit-label").textContent = title;
   unitBox.options = options;
   unitBox.search = search;
+  useTiles(layer);
   return options;
+}
+
+async function useTiles(layer) {
+  const mine = (atlas = atlasOf(known.atlases, known.dictionaries, layer));
+  tiles = new Map();
+  if (!mine) return;
+  const found = await tilesOf(mine);
+  if (atlas !== mine) return;
+  tiles = found;
+  see(unitBox.picked);
+}
+
+function see(option) {
+  const found = option && tiles.get(option.index);
+  show(find("seen"), Boolean(found));
+  if (!found) return;
+  const href = `${atlas.site.url}#/feature/${option.index}`;
+  find("seen").replaceChildren(tile(found), make("a", { href, target: "_blank", rel: "noreferrer" }, `In the atlas ${atlas.title}`));
 }
 
 export function begin() {
   layerBox = new Combobox(find("layer"), find("layer-options"), useLayer);
   unitBox = new Combobox(find("unit"), find("unit-options"), (option) => {
     find("feature").value = option.value;
+    see(option);
   });
+  unitBox.picture = ({ index }) => (tiles.has(index) ? tile(tiles.get(index)) : null);
   find("model").addEventListener("change", () => useModel().catch(tell));
-  find("feature").addEventListener("input", () => unitBox.pick(null));
+  find("feature").addEventListener("input", () => {
+    unitBox.pick(null);
+    see(null);
+  });
 }

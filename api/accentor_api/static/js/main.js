@@ -1,28 +1,33 @@
 import { read } from "./api.js";
+import * as atlas from "./atlas.js";
+import * as atlases from "./atlases.js";
 import * as batch from "./batch.js";
 import * as batches from "./batches.js";
 import { find, show } from "./dom.js";
 import * as key from "./key.js";
 import { clear, tell } from "./notices.js";
+import * as library from "./library.js";
 import * as recipes from "./recipes.js";
+import * as start from "./start.js";
 import * as studio from "./studio.js";
 
 const HEALTH_MS = 15_000;
-const PAGES = { studio, batches, batch };
-const TITLES = { studio: "Accentor", batches: "Batches · Accentor", batch: "Batch · Accentor" };
+const PAGES = { studio, batches, batch, atlases, atlas, start, library };
+const TITLES = { batches: "Batches", batch: "Batch", atlases: "Atlases", atlas: "Atlas", start: "New atlas", library: "Library" };
+const PARTS = { batch: "batches", atlas: "atlases", start: "atlases" };
 
 let current = null;
 
 function route() {
   const [place, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const parameters = Object.fromEntries(new URLSearchParams(query));
-  const [, id] = /^batches\/([a-z0-9]{1,40})$/.exec(place) ?? [];
-  if (id) return ["batch", { batch: id }];
-  return [place === "batches" ? "batches" : "studio", parameters];
+  if (place === "atlases/new") return ["start", parameters];
+  const [, part, id] = /^(batch|atlas)es\/([a-z0-9]{1,40})$/.exec(place) ?? [];
+  if (id) return [part, { id }];
+  return [["batches", "atlases", "library"].includes(place) ? place : "studio", parameters];
 }
 
 async function turn() {
-  if (location.hash === "#main") return;
   const [name, parameters] = route();
   PAGES[current]?.close?.();
   const isFirst = current === null;
@@ -30,11 +35,11 @@ async function turn() {
   clear();
   for (const page of Object.keys(PAGES)) show(find(page), page === name);
   for (const link of document.querySelectorAll("[data-page]")) {
-    const isHere = link.dataset.page === (name === "batch" ? "batches" : name);
+    const isHere = link.dataset.page === (PARTS[name] ?? name);
     if (isHere) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = TITLES[name];
+  document.title = TITLES[name] ? `${TITLES[name]} · Accentor` : "Accentor";
   if (!isFirst) find("main").focus({ preventScroll: true });
   try {
     await PAGES[name].open(parameters);
@@ -56,17 +61,14 @@ async function look() {
   }
 }
 
-async function offerAtlases() {
-  const { paths } = await read("/openapi.json");
-  if (!("/v1/atlases" in paths)) return;
-  find("atlases").href = "/v1/atlases";
-  show(find("atlases"));
-}
-
 async function load() {
   await Promise.all([recipes.offer().catch(tell), look()]);
 }
 
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  find("main").focus();
+});
 key.begin();
 for (const page of Object.values(PAGES)) page.begin();
 key.onChange(async () => {
@@ -79,4 +81,3 @@ await turn();
 setInterval(() => {
   if (!document.hidden) look();
 }, HEALTH_MS);
-offerAtlases().catch(() => {});

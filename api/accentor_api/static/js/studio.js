@@ -149,7 +149,12 @@ async function reopen({ id, name, model, feature, image, seed, recipe }) {
   await watch(current);
 }
 
-export async function open({ job }) {
+export async function open({ job, ...wanted }) {
+  await features.renew();
+  if (wanted.feature) {
+    if (wanted.model) await features.setModel(wanted.model);
+    features.write(wanted.feature);
+  }
   if (!job) return;
   const status = await read(`/v1/jobs/${job}`);
   const { model, feature, image, seed } = status.spec;

@@ -25,6 +25,11 @@ export function unitsOf(card, dictionaries, name) {
   return { title: bank.labeled ? "Label or index" : "Feature", options: entries(bank), search: bank.labeled ? labelled(bank) : null };
 }
 
+export const atlasOf = (atlases, dictionaries, layer) => {
+  const bank = dictionaries.find((one) => layer === DICTIONARY + one.name);
+  return atlases.find(({ spec }) => (bank ? spec.dictionary === reference(bank) : spec.layer === layer)) ?? null;
+};
+
 export function layerOf(feature) {
   if (/^logit:[^:]+$/.test(feature)) return LOGITS;
   return /^channel:(.+):\d+$/.exec(feature)?.[1] ?? /^(dictionary:.+)#\d+$/.exec(feature)?.[1] ?? null;
@@ -44,7 +49,7 @@ function logits({ labels, outputs }) {
 
 function channels({ name, layout, shape }) {
   const width = layout === "CHW" ? shape[0] : shape.at(-1);
-  return Array.from({ length: width }, (_, index) => ({ value: `channel:${name}:${index}`, label: String(index), detail: `channel of ${name}` }));
+  return Array.from({ length: width }, (_, index) => ({ index, value: `channel:${name}:${index}`, label: String(index), detail: `channel of ${name}` }));
 }
 
 function entries(bank) {
@@ -53,7 +58,7 @@ function entries(bank) {
   return Array.from({ length: bank.features }, entry).filter((_, index) => !dead.has(index));
 }
 
-const named = (bank, index) => ({ value: `${DICTIONARY}${bank.name}#${index}`, other: `${DICTIONARY}${reference(bank)}#${index}` });
+const named = (bank, index) => ({ index, value: `${DICTIONARY}${bank.name}#${index}`, other: `${DICTIONARY}${reference(bank)}#${index}` });
 
 const labelled = (bank) => async (text) => {
   const query = new URLSearchParams({ search: text, state: "ok", limit: FOUND });
