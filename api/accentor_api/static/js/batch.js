@@ -13,6 +13,7 @@ const FILES = { "pictures (zip)": "archive?format=zip", "pictures (tar)": "archi
 let stop = null;
 let id = null;
 let seen = "";
+let isPictured = true;
 const pages = {
   failed: { list: "failures", part: "failures-part", more: "failures-more", limit: FAILURES, row: failure, arrange: joined },
   succeeded: { list: "results", part: "results-part", more: "results-more", limit: RESULTS, row: picture },
@@ -60,6 +61,16 @@ async function fill(state, cursor = null) {
   find(page.more).onclick = () => fill(state, next).catch(tell);
 }
 
+function unlisted(problem) {
+  if (problem.status !== 422) {
+    tell(problem);
+    return;
+  }
+  isPictured = false;
+  find("batch-kind").textContent = problem.message;
+  show(find("batch-downloads"), false);
+}
+
 function draw(batch) {
   const { counts, total, state } = batch;
   const ended = counts.succeeded + counts.failed + counts.canceled;
@@ -86,8 +97,7 @@ function draw(batch) {
   const now = `${counts.failed} ${Math.min(counts.succeeded, RESULTS + 1)}`;
   if (now !== seen) {
     seen = now;
-    fill("failed").catch(tell);
-    fill("succeeded").catch(tell);
+    if (isPictured) Promise.all([fill("failed"), fill("succeeded")]).catch(unlisted);
   }
 }
 
@@ -135,6 +145,9 @@ export function open(given) {
   id = given.id;
   seen = "";
   find("batch-title").textContent = id;
+  isPictured = true;
+  find("batch-kind").textContent = "";
+  show(find("batch-downloads"));
   show(find("batch-body"), false);
   for (const page of Object.values(pages)) show(find(page.part), false);
   watch();
