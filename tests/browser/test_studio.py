@@ -142,12 +142,24 @@ def test_a_sample_that_is_still_coming_is_waited_for(studio):
     studio.get_by_text("logit:stripes in scene-05.png").wait_for()
 
 
-def test_a_dropped_picture_is_used(studio):
+DROP = """async (name) => {
+  const transfer = new DataTransfer();
+  const blob = await (await fetch(`/static/samples/${name}`)).blob();
+  transfer.items.add(new File([blob], "dropped.png", { type: "image/png" }));
+  document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_picture_is_dropped_or_chosen(studio):
     settings(studio, steps=4, crops=2, size=64)
+    studio.evaluate(DROP, sample_paths()[3].name)
+    studio.locator("#picture-name:text('dropped.png')").wait_for()
+    assert studio.locator("#seed-image").evaluate("async node => (await node.decode(), node.naturalWidth)") > 0
     studio.locator("#file").set_input_files(sample_paths()[20])
     studio.get_by_text(sample_paths()[20].name).wait_for()
     studio.locator("#run").click()
     studio.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+    assert studio.locator("#state").inner_text() == f"logit:stripes in {sample_paths()[20].name}"
 
 
 def test_shelf_keeps_and_reopens_with_all_that_it_was_made_from(studio):
@@ -263,8 +275,9 @@ def test_failures_are_told_and_retried(studio, embedded, long):
         )
     studio.goto(f"{embedded.url}/#/batches/{batch.id}")
     studio.locator("#batch-state[data-kind=failed]").wait_for(timeout=END_MS)
-    studio.locator("#failures li").nth(2).wait_for()
-    assert "deadline" in studio.locator("#failures li").first.inner_text()
+    studio.locator("#failures ul li").nth(2).wait_for()
+    assert studio.locator("#failures > li").count() == 1
+    assert "deadline" in studio.locator("#failures > li").inner_text()
     long.cancel()
     studio.get_by_role("button", name="Retry the failed").click()
     studio.locator("#batch-state[data-kind=succeeded]").wait_for(timeout=END_MS)

@@ -9,6 +9,7 @@ from tests.distributed import distributed_service
 from accentor.engine.reference import sample_paths
 from accentor.settings import Settings
 from accentor.state import AccessStore, Scope, connect, make_key
+from accentor_client import Client
 
 pytestmark = pytest.mark.service
 
@@ -103,3 +104,23 @@ def test_what_is_wrong_is_told_with_what_to_do(refused, embedded, tmp_path):
     refused.locator("#run").click()
     refused.get_by_text("onerror").wait_for()
     assert refused.locator("#notices img").count() == 0
+
+
+def test_batches_that_are_unknown_or_have_no_pictures_are_told(refused, embedded, tmp_path):
+    (tmp_path / "scene.png").write_bytes(sample_paths()[0].read_bytes())
+    with Client(embedded.url) as client:
+        client.datasets.create("one", folder=tmp_path)
+        scan = client.datasets.scan("one", model="reference", layer="block1")
+        picture = client.batches.create(
+            model="reference", features=["logit:ring"], images=sample_paths()[:1], recipe={"steps": 2}
+        ).wait(timeout=60)
+    refused.goto(f"{embedded.url}/#/batches/{scan.batch}")
+    refused.get_by_text("is a scan and has no pictures").wait_for()
+    assert refused.locator(".notice").count() == 0
+    assert refused.locator("#batch-downloads").is_hidden()
+    refused.goto(f"{embedded.url}/#/batches/{picture.id}")
+    refused.locator("#results li").wait_for()
+    assert refused.locator("#batch-kind").inner_text() == ""
+    refused.goto(f"{embedded.url}/#/batches/nosuch")
+    refused.get_by_text("There is no batch nosuch.").wait_for()
+    assert refused.locator("#batch-body").is_hidden()
