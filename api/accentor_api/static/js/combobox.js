@@ -8,6 +8,7 @@ export class Combobox {
   #list;
   #options = [];
   #found = [];
+  #text = "";
   #at = -1;
   #picked = null;
   #search = null;
@@ -72,6 +73,10 @@ export class Combobox {
     return this.#options.some((option) => option.value === value || option.other === value);
   }
 
+  redraw() {
+    if (this.isOpen) this.#draw(this.#found, this.#text);
+  }
+
   get isOpen() {
     return !this.#list.hidden;
   }
@@ -93,6 +98,7 @@ export class Combobox {
 
   #draw(found, text) {
     this.#found = found;
+    this.#text = text;
     const shown = this.#found.slice(0, SHOWN);
     const rest = this.#found.length - shown.length;
     this.#list.replaceChildren(

@@ -6,9 +6,10 @@ import { tile, tilesOf } from "./tiles.js";
 import { atlasOf, layerOf, layersOf, unitsOf } from "./units.js";
 
 const FIRST = "stripes";
+const FRESH_MS = 5_000;
 
 let known = null;
-let isFresh = false;
+let learned = -Infinity;
 let layerBox;
 let unitBox;
 let atlas = null;
@@ -47,8 +48,7 @@ export async function setModel(name) {
 }
 
 export async function renew() {
-  if (known && !isFresh && (await learn())) write(written());
-  isFresh = false;
+  if (known && performance.now() - learned > FRESH_MS && (await learn())) write(written());
 }
 
 async function learn() {
@@ -56,13 +56,13 @@ async function learn() {
   const found = await catalog(name);
   if (model() !== name) return false;
   known = found;
+  learned = performance.now();
   layerBox.options = layersOf(known.card, known.dictionaries);
   return true;
 }
 
 async function useModel() {
   if (!(await learn())) return;
-  isFresh = true;
   layerBox.pick(layersOf(known.card, known.dictionaries)[0]);
 }
 
@@ -87,6 +87,7 @@ async function useTiles(layer) {
   const found = await tilesOf(mine);
   if (atlas !== mine) return;
   tiles = found;
+  unitBox.redraw();
   see(unitBox.picked);
 }
 
