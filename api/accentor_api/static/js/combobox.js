@@ -105,7 +105,7 @@ export class Combobox {
       ...shown.map((option, at) =>
         make(
           "li",
-          { role: "option", id: `${this.#list.id}-${at}`, "data-at": at, "aria-selected": String(option === this.#picked) },
+          { role: "option", id: `${this.#list.id}-${at}`, "data-at": at, "aria-selected": String(option.value === this.#picked?.value) },
           this.#picture(option),
           make("span", { class: "label" }, option.label),
           option.detail ? make("small", {}, option.detail) : null,
@@ -116,7 +116,7 @@ export class Combobox {
     );
     show(this.#list);
     this.#input.setAttribute("aria-expanded", "true");
-    this.#mark(text ? 0 : shown.indexOf(this.#picked));
+    this.#mark(text ? 0 : shown.findIndex(({ value }) => value === this.#picked?.value));
   }
 
   #close() {

@@ -48,7 +48,8 @@ export async function setModel(name) {
 }
 
 export async function renew() {
-  if (known && performance.now() - learned > FRESH_MS && (await learn())) write(written());
+  if (!known || performance.now() - learned < FRESH_MS || !(await learn())) return;
+  if (layerBox.picked && layerBox.has(layerBox.picked.value)) useUnits(layerBox.picked.value);
 }
 
 async function learn() {
