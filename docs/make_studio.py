@@ -1,7 +1,11 @@
-"""Make the pictures of docs/studio.md: the embedded service, used in headless Chromium."""
+"""Make the pictures of docs/studio.md: the embedded service, used in headless Chromium.
+
+.venv/bin/python docs/make_studio.py [studio] [atlases] [batches]
+"""
 
 import io
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -101,23 +105,25 @@ def batches(browser: Browser, url: str) -> None:
         long.cancel()
 
 
-def atlases(browser: Browser, url: str, folder: Path) -> None:
+def atlases(browser: Browser, url: str) -> None:
     """Shoot the library, the form, an atlas that is made, and one that is there, with its thumbnails in the studio."""
-    for path in sample_paths():
-        shutil.copy(path, folder)
     with Client(url) as client:
-        client.datasets.create("scenes", folder=folder)
+        client.datasets.create("scenes", folder=sample_paths()[0].parent)
         client.dictionaries.create("block3-channels", model="reference", layer="block3", channels=True)
         shoot(opened(browser, url, "light", DESK, "#/library"), "library")
         page = opened(browser, url, "dark", DESK, "#/atlases/new?dataset=scenes")
+        page.locator("#atlas-estimate:not(:empty)").wait_for()
         choose(page, "#atlas-features", "block3-channels")
-        page.locator("#atlas-top").fill("2")
-        page.locator("#atlas-limit").fill("24")
+        page.locator("#atlas-top").fill("1")
+        page.locator("#atlas-limit").fill("16")
+        page.locator("#atlas-images").fill("0")
         page.locator("#atlas-recipe").select_option("fast")
         shoot(page, "atlas-new")
         page.locator("#atlas-start").click()
         page.locator("#atlas-steps li[aria-current]:has-text('accentuate') progress").wait_for(timeout=END_MS)
-        page.wait_for_timeout(END_MS / 10)
+        page.wait_for_function(
+            "() => document.querySelector('#atlas-steps [aria-current] progress')?.value > 15", timeout=5 * END_MS
+        )
         shoot(page, "atlas")
         page.locator("#atlas-state[data-kind=succeeded]").wait_for(timeout=5 * END_MS)
         page = opened(browser, url, "light", DESK, page.url.removeprefix(f"{url}/"))
@@ -132,17 +138,16 @@ def atlases(browser: Browser, url: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Write the pictures of the parts that are named, or of all."""
+    parts = {"studio": studio, "atlases": atlases, "batches": batches}
     with (
         tempfile.TemporaryDirectory() as folder,
-        tempfile.TemporaryDirectory() as scenes,
         EmbeddedService(Path(folder)) as service,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        studio(browser, service.url)
-        atlases(browser, service.url, Path(scenes))
-        batches(browser, service.url)
+        for name in sys.argv[1:] or parts:
+            parts[name](browser, service.url)
         browser.close()
 
 
