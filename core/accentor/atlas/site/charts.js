@@ -8,7 +8,7 @@ Atlas.charts = (() => {
   const HEIGHT = 130;
   const LEFT = 8;
   const BOTTOM = 22;
-  const GUTTER = 38;
+  const GUTTER = 44;
   const BEYOND = 0.5;
   const LINE = 11;
 

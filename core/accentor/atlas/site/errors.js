@@ -6,7 +6,7 @@ Atlas.errors = (() => {
 
   async function page() {
     const about = await store.head();
-    const first = about.errors ? (await load("errors/0")).map((one) => one.shown_truth ?? one.shown_predicted).find(Boolean) : null;
+    const first = about.errors ? (await load("errors/0")).flatMap((one) => [one.shown_truth, one.shown_predicted]).find((one) => one?.frames?.length) : null;
     const rows = list.create("div.errors", async (place) => {
       const size = about.chunks.errors;
       const error = (await load(`errors/${Math.floor(place / size)}`))[place % size];
