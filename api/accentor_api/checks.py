@@ -1,6 +1,6 @@
 """Checking what a batch asks for against the model's card and the object store."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ def check(services: Services, spec: BatchSpec, card: ModelCard) -> Checked:
         raise InvalidRequestError(
             f"{len(missing)} of {len(jobs.images)} images are not here, the first is {missing[0]}: upload them first",
             missing=missing[:MAX_LISTED],
+            errors=[fault.as_member() for fault in islice(_image_faults(spec, frozenset(missing)), MAX_LISTED)],
         )
     return Checked(spec, jobs)
 
@@ -116,6 +117,19 @@ def _listed_features(spec: BatchSpec) -> Iterator[tuple[str, Feature]]:
         yield from ((f"/jobs/{index}/feature", job.feature) for index, job in enumerate(spec.jobs))
     elif isinstance(spec.features, tuple):
         yield from ((f"/features/{index}", feature) for index, feature in enumerate(spec.features))
+
+
+def _image_faults(spec: BatchSpec, missing: Container[str]) -> Iterator[Fault]:
+    for pointer, image in _listed_images(spec):
+        if image in missing:
+            yield Fault(pointer, f"the image {image} is not here: upload it first", InvalidRequestError.code)
+
+
+def _listed_images(spec: BatchSpec) -> Iterator[tuple[str, str]]:
+    if spec.jobs is not None:
+        yield from ((f"/jobs/{index}/image", job.image) for index, job in enumerate(spec.jobs))
+    elif isinstance(spec.images, tuple):
+        yield from ((f"/images/{index}", image) for index, image in enumerate(spec.images))
 
 
 def _recipe_faults(spec: BatchSpec, card: ModelCard, pins: Pins) -> Iterator[Fault]:

@@ -89,6 +89,15 @@ def test_an_image_that_was_not_uploaded(service: Service) -> None:
     found = problem(service, "/v1/jobs", {"model": "toy", "feature": "logit:0", "image": ABSENT})
     assert (found["status"], found["code"], found["missing"]) == (422, "invalid-request", [ABSENT])
     assert "upload" in found["detail"]
+    assert faults(found) == [("/image", "invalid-request")]
+
+
+def test_images_of_a_batch_that_were_not_uploaded(service: Service, image: str) -> None:
+    found = problem(service, "/v1/batches", {"model": "toy", "features": ["logit:0"], "images": [image, ABSENT]})
+    assert (found["missing"], faults(found)) == ([ABSENT], [("/images/1", "invalid-request")])
+    jobs = [{"feature": "logit:0", "image": name} for name in (ABSENT, image)]
+    found = problem(service, "/v1/batches", {"model": "toy", "jobs": jobs})
+    assert faults(found) == [("/jobs/0/image", "invalid-request")]
 
 
 def test_a_model_that_is_not_served(service: Service, image: str) -> None:
@@ -164,10 +173,10 @@ def test_many_faults_are_counted_and_the_first_are_listed(service: Service, imag
 
 
 def test_very_many_faults_take_no_time(service: Service) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     found = problem(service, "/v1/batches", {"model": "toy", "jobs": [{"feature": 1, "image": 2}] * 20_000})
     assert (found["code"], len(found["errors"])) == ("invalid-request", 50)
-    assert time.monotonic() - began < 10.0
+    assert time.process_time() - began < 10.0
 
 
 def test_a_batch_above_the_limit(service: Service, image: str) -> None:
