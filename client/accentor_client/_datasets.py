@@ -28,8 +28,8 @@ T = TypeVar("T")
 class DatasetOptions(TypedDict, total=False):
     """What a dataset is made from; one of ``folder``, ``images``, ``prefix`` and ``tars``.
 
-    ``folder`` is on this machine and is uploaded, as are its ``masks``, and then ``labels_file`` is here as well. All
-    other names are those of objects in the service's store.
+    ``folder``, or a text file with a path a line, is on this machine and is uploaded, as are its ``masks``, and then
+    ``labels_file`` is here as well. All other names are those of objects in the service's store.
     """
 
     folder: str | Path

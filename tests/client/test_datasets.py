@@ -63,6 +63,22 @@ def test_labels_and_masks_of_a_folder(client: Client, folder: Path, tmp_path: Pa
         client.datasets.create("d", folder=folder, labels_file=tmp_path / "gone.json")
 
 
+def test_a_list_of_paths(client: Client, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("photos/b/3.png\n\nphotos/gone.png\nphotos/a/0.png\n")
+    (tmp_path / "masks" / "photos" / "b").mkdir(parents=True)
+    (tmp_path / "masks" / "photos" / "b" / "3.png").write_bytes(picture(9))
+    card = client.datasets.create("d", folder=tmp_path / "list.txt", masks=tmp_path / "masks", timeout=20)
+    rows = list(client.datasets.images("d"))
+    assert [(row.id, row.label, row.image) for row in rows] == [
+        ("photos/b/3.png", "b", digest(picture(3))), ("photos/a/0.png", "a", digest(picture(0))),
+    ]  # fmt: skip
+    assert [row.mask is not None for row in rows] == [True, False]
+    assert [member.id for member in card.skipped_members] == ["photos/gone.png"]
+    (tmp_path / "picture.txt").write_bytes(picture(1))
+    with pytest.raises(InvalidRequestError, match="is no list of images"):
+        client.datasets.create("d", folder=tmp_path / "picture.txt")
+
+
 def test_what_lies_in_the_store(service: Service, client: Client) -> None:
     for index in range(3):
         service.objects.put(f"photos/{index}.png", picture(index))
@@ -79,7 +95,7 @@ def test_what_is_no_dataset(service: Service, client: Client, folder: Path, tmp_
         client.datasets.create("d", prefix="nothing/", timeout=20)
     with pytest.raises(InvalidRequestError, match="folder and prefix were given"):
         client.datasets.create("d", folder=folder, prefix="p/")
-    with pytest.raises(InvalidRequestError, match="is no folder"):
+    with pytest.raises(InvalidRequestError, match="is no folder, and no file"):
         client.datasets.create("d", folder=tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequestError, match="holds no images"):

@@ -16,12 +16,14 @@ from torch import nn
 from accentor.engine import Dictionary, Model, Pair, accentuate, accentuate_pairs
 from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary, register_dictionary
 from accentor.engine.scan import read_scan, scan
+from accentor.errors import NotFoundError
 from accentor.spec import (
     BatchSpec,
     Channel,
     Counts,
     DatasetImages,
     DictionaryCard,
+    DictionaryFeatures,
     DictionarySpec,
     LayerFeatures,
     Logit,
@@ -355,3 +357,55 @@ def test_a_scan_of_a_dictionary(services: Services, outbox: Outbox, model: Model
     assert told["mean"] == pytest.approx(expected.mean.tolist())
     assert told["fires"] == expected.fires.tolist()
     assert told["max"] == pytest.approx(expected.largest.tolist())
+
+
+def test_a_shard_that_is_not_whole_is_scanned_again(services: Services, outbox: Outbox, model: Model) -> None:
+    """A worker was killed while it stored the tables of a shard, and later while it made all shards one."""
+    card = photographs(services)
+    batch = scan_batch(services, model, card)
+    store, real = ScanStore(services.objects), replace(services, models=One(model))
+    for shard in outbox.ids[:2]:
+        run_shard(real, shard)
+    prefix = f"datasets/d/{card.version}/scans/{batch.scan}"
+    services.objects.delete(f"{prefix}/shards/000001/features.parquet")
+    assert not store.has_shard(card.reference, batch.scan, 1)
+    run_shard(real, outbox.ids[2])
+    assert store.card(card.reference, batch.scan) is None
+    scan_batch(services, model, card, "again")
+    for shard in outbox.ids[3:]:
+        run_shard(real, shard)
+    assert services.jobs.status("again").counts == Counts(succeeded=3, cached=2)
+    found = store.card(card.reference, batch.scan)
+    assert found is not None
+    assert found.seen == 5
+    services.objects.delete(f"{prefix}/card.json")
+    with pytest.raises(NotFoundError):
+        store.get_shard(card.reference, batch.scan, 0, Path("never"))
+
+
+def test_a_scan_of_one_image_and_of_broken_features(
+    services: Services, outbox: Outbox, model: Model, tmp_path: Path
+) -> None:
+    card = photographs(services, 1)
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(4, 8, generator=draw)
+    rows[1], rows[2] = torch.nan, 0.0
+    made = make(services, model, DirectionDictionary(name="broken", layer="2", vectors=rows), tmp_path)
+    batch = scan_batch(services, model, card, dictionary=made.card.reference)
+    run_shard(replace(services, models=One(model)), outbox.ids[0])
+    store = ScanStore(services.objects)
+    found = store.card(card.reference, batch.scan)
+    assert found is not None
+    assert (found.seen, found.features) == (1, 4)
+    assert list(store.tops(found)) == [[0], [], [0], [0]]
+    told = store.statistics(found)
+    assert told["mean"][1] is told["max"][1] is None
+    assert (told["mean"][2], told["fires"][1]) == (0.0, 0.0)
+    pairing = BatchSpec(
+        model=MODEL,
+        features=DictionaryFeatures(dictionary="broken"),
+        images=DatasetImages(dataset="d"),
+        pairing=TopK(top_k=2),
+    )
+    jobs = pairing.expand(model.card, StoredCatalog(services.objects))
+    assert [str(job.feature).rpartition("#")[2] for job in jobs] == ["0", "2", "3"]

@@ -84,7 +84,7 @@ class ShardScan:
                     raise OutOfMemoryError("one image does not fit the device's memory") from error
                 size //= 2
                 logger.warning("scan %s: %d images at once from now on", batch.scan, size)
-        self._store.put_shard(*self._place, job, write_scan(found, folder))
+        self._store.put_shard(*self._place, job, write_scan(found, folder, is_part=True))
 
     def _items(self, images: range) -> "Iterator[Item]":
         rows = DatasetStore(self._services.objects).rows(self._batch.dataset)

@@ -32,7 +32,9 @@ def build() -> typer.Typer:
 
 def create(
     name: Annotated[str, typer.Argument(help="What it is called.")],
-    folder: Annotated[Path | None, typer.Argument(help="Folder of images on this machine, which are uploaded.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of images here, or a text file with a path a line: uploaded.")
+    ] = None,
     prefix: Annotated[
         str | None, typer.Option(help="Objects in the service's store, such as photos/; they stay where they are.")
     ] = None,

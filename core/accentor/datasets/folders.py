@@ -1,7 +1,7 @@
-"""Folders of images on this machine: what is in them, with labels and masks."""
+"""Folders and lists of images on this machine: what is in them, with labels and masks."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from accentor.datasets.labels import read_labels
 from accentor.errors import InvalidRequestError
@@ -23,28 +23,29 @@ def folder_members(
 ) -> list[LocalMember]:
     """Return the images of a folder and all below it, in order of their paths; others are passed over.
 
-    The label is that of the file of labels, if there is one, else the name of the folder that the image is in below
-    this one. A mask is the file of the same path, but for the suffix, below the folder of masks.
+    Or those of a list, a text file with a path a line, from the list's own folder. The label is that of the file of
+    labels, if there is one, else the name of the folder that the image is in below this one. A mask is the file of the
+    same path, but for the suffix, below the folder of masks.
 
     Raises
     ------
     InvalidRequestError
-        If there is no such folder, no image in it, or the file of labels names none of them.
+        If there is no such folder or list, no image in it, or the file of labels names none of them.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise InvalidRequestError(f"{root} is no folder")
+    if not root.exists():
+        raise InvalidRequestError(f"{root} is no folder, and no file that lists images")
+    found = _listed(root) if root.is_file() else {path.relative_to(root).as_posix(): path for path in _pictures(root)}
     labels = None if labels_file is None else _labels(Path(labels_file))
     beside = None if masks is None else Path(masks)
     known = {} if beside is None else {_stem(path, beside): path for path in _pictures(beside)}
     members = []
-    for path in _pictures(root):
+    for name, path in found.items():
         if beside is not None and path.is_relative_to(beside):
             continue
-        inside = path.relative_to(root)
-        own = inside.parent.name or None
-        label = own if labels is None else labels.get(inside.as_posix())
-        members.append(LocalMember(inside.as_posix(), path, label, known.get(_stem(path, root))))
+        own = PurePosixPath(name).parent.name or None
+        label = own if labels is None else labels.get(name)
+        members.append(LocalMember(name, path, label, known.get(PurePosixPath(name).with_suffix("").as_posix())))
     if not members:
         raise InvalidRequestError(
             f"{root} holds no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
@@ -63,6 +64,15 @@ def _labels(path: Path) -> dict[str, str]:
     except OSError as error:
         raise InvalidRequestError(f"the labels {path} cannot be read: {error.strerror}") from error
     return read_labels(path.name, data)
+
+
+def _listed(path: Path) -> dict[str, Path]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(f"{path} is no list of images: {error}") from error
+    names = (line.strip() for line in lines)
+    return {name: path.parent / name for name in names if name}
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accentor.spec.datasets import DatasetReference
-from accentor.spec.dictionaries import REFERENCE_FORM
+from accentor.spec.dictionaries import DictionaryReference
 from accentor.spec.features import LayerName
 from accentor.spec.jobs import MAX_SEED, Metadata, ModelName, Seed
 from accentor.spec.recipe import PRESETS, AnyRecipe, Recipe
@@ -35,7 +35,6 @@ LEAST_SNAPSHOTS = 4
 SCAN_CODE: Literal["pre"] = "pre"
 """An atlas tells the values of features before an activation: so an image on which one is off has a rank too."""
 
-DictionaryReference = Annotated[str, Field(pattern=f"^{REFERENCE_FORM}$", max_length=120)]
 
 
 class AtlasStepName(StrEnum):

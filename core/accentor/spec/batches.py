@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from accentor.errors import DuplicateIdError
 from accentor.spec.catalog import EMPTY_CATALOG, Catalog
 from accentor.spec.datasets import DatasetReference
-from accentor.spec.dictionaries import REFERENCE_FORM
+from accentor.spec.dictionaries import DictionaryReference
 from accentor.spec.features import Feature, LayerName
 from accentor.spec.identity import Sha256
 from accentor.spec.jobs import CustomId, Lane, Metadata, ModelName, Seed
@@ -52,7 +52,7 @@ class LayerFeatures(Selection):
 class DictionaryFeatures(Selection):
     """The features of a dictionary: all, or those of a range."""
 
-    dictionary: Annotated[str, Field(pattern=f"^{REFERENCE_FORM}$", max_length=120)]
+    dictionary: DictionaryReference
 
 
 class DatasetImages(_Spec):

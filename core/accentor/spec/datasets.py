@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from accentor.spec.dictionaries import NAME_FORM, REFERENCE_FORM, Version
 from accentor.spec.identity import Sha256
 from accentor.spec.status import Failure
 
@@ -22,15 +23,8 @@ MAX_LABEL = 200
 MAX_KEY = 512
 MAX_TARS = 10_000
 MAX_MEMBERS = 1_000_000
-VERSION_DIGITS = 16
-"""Hexadecimal digits of the digest that a version is called by."""
-
-NAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-REFERENCE_FORM = rf"{NAME_FORM}(?:@[0-9a-f]{{{VERSION_DIGITS}}})?"
-
 DatasetName = Annotated[str, Field(pattern=f"^{NAME_FORM}$", max_length=100)]
 DatasetReference = Annotated[str, Field(pattern=f"^{REFERENCE_FORM}$", max_length=120)]
-Version = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{VERSION_DIGITS}}}$", description="of the content's digest")]
 MemberId = Annotated[str, Field(min_length=1, max_length=MAX_ID, description="what the image is called in its dataset")]
 Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
 Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY)]

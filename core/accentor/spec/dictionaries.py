@@ -28,6 +28,7 @@ NAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 REFERENCE_FORM = rf"{NAME_FORM}(?:@[0-9a-f]{{{VERSION_DIGITS}}})?"
 
 DictionaryName = Annotated[str, Field(pattern=f"^{NAME_FORM}$", max_length=100)]
+DictionaryReference = Annotated[str, Field(pattern=f"^{REFERENCE_FORM}$", max_length=120)]
 Version = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{VERSION_DIGITS}}}$", description="of the content's digest")]
 Kind = Literal["channels", "directions", "encoder"]
 Activation = Literal["identity", "relu", "jumprelu", "topk"]

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accentor.spec.batches import MAX_TOP_K
 from accentor.spec.datasets import DatasetCard, DatasetReference
-from accentor.spec.dictionaries import REFERENCE_FORM, DictionaryCard
+from accentor.spec.dictionaries import DictionaryCard, DictionaryReference
 from accentor.spec.features import LayerName
 from accentor.spec.identity import Sha256, canonical_json, sha256_hex
 from accentor.spec.jobs import Metadata, ModelName
@@ -23,7 +23,6 @@ SHARDS = 256
 
 ID_FORM = rf"[0-9a-f]{{{ID_DIGITS}}}"
 ScanId = Annotated[str, Field(pattern=f"^{ID_FORM}$", description="of what is scanned, and how")]
-DictionaryReference = Annotated[str, Field(pattern=f"^{REFERENCE_FORM}$", max_length=120)]
 
 
 class _Frozen(BaseModel):

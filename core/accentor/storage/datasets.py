@@ -18,29 +18,19 @@ from accentor.errors import IllegalTransitionError, NotFoundError, RequestError,
 from accentor.images import MAX_PIXELS
 from accentor.spec.datasets import (
     MAX_LISTED,
-    REFERENCE_FORM,
-    VERSION_DIGITS,
     DatasetCard,
     DatasetRow,
     DatasetSpec,
     DatasetStatus,
 )
+from accentor.spec.dictionaries import REFERENCE_FORM, VERSION_DIGITS
 from accentor.spec.status import Failure
 from accentor.storage.base import ObjectStore
-from accentor.storage.keys import (
-    DATASETS,
-    dataset_key,
-    dataset_prefix,
-    dataset_status_key,
-    rows_key,
-)
+from accentor.storage.keys import DATASETS, dataset_key, dataset_status_key, rows_key
+from accentor.storage.versions import JSON, Versions
 
-CARD = "card.json"
 ORDER = "order"
-DELETED = "deleted"
-"""Marks a version that was deleted; the rest stays, for batches that name it are still read."""
 
-CARDS_KEPT = 256
 ORDERS_KEPT = 16
 BLOCKS_KEPT = 8
 ID_BLOCKS_KEPT = 256
@@ -52,17 +42,16 @@ STALE_S = 120.0
 
 E = TypeVar("E")
 
-JSON, GZIP = "application/json", "application/gzip"
+GZIP = "application/gzip"
 
 
-class DatasetStore:
+class DatasetStore(Versions[DatasetCard]):
     """The datasets of a service; what was read last is kept, for a version never changes."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
+        super().__init__(objects, DATASETS, "dataset", DatasetCard, UnknownDatasetError)
         self._listed: list[tuple[str, str]] = []
         self._listed_until = 0.0
-        self._cards = lru_cache(CARDS_KEPT)(self._read_card)
         self._orders = lru_cache(ORDERS_KEPT)(self._read_order)
         self._blocks = lru_cache(BLOCKS_KEPT)(self._read_block)
         self._ids = lru_cache(ID_BLOCKS_KEPT)(self._read_ids)
@@ -92,41 +81,6 @@ class DatasetStore:
             self._write(card, index)
         return self.card(card.reference), is_new
 
-    def card(self, reference: str) -> DatasetCard:
-        """Return the card of ``NAME@VERSION``, or of the newest version of ``NAME``.
-
-        Raises
-        ------
-        UnknownDatasetError
-            If there is none, or it was deleted.
-        """
-        if not re.fullmatch(REFERENCE_FORM, reference):
-            raise _unknown(reference)
-        name, _, version = reference.partition("@")
-        if version in self.versions(name):
-            return self._cards(name, version)
-        cards = [] if version else self.history(name)
-        if not cards:
-            raise _unknown(reference)
-        return cards[0]
-
-    def history(self, name: str) -> list[DatasetCard]:
-        """Return the cards of all versions, the newest first."""
-        return sorted((self._cards(name, version) for version in self.versions(name)), key=_age, reverse=True)
-
-    def versions(self, name: str) -> list[str]:
-        """Return the versions of a dataset that are there, in no order."""
-        return [version for _, version in self._there(dataset_prefix(name))]
-
-    def newest(self) -> list[DatasetCard]:
-        """Return the card of the newest version of each dataset, by name."""
-        cards: dict[str, DatasetCard] = {}
-        for name, version in self._there(DATASETS):
-            card = self._cards(name, version)
-            if name not in cards or _age(card) > _age(cards[name]):
-                cards[name] = card
-        return [cards[name] for name in sorted(cards)]
-
     def rows(self, reference: str) -> "Rows":
         """Return the rows of a version, read when they are asked for; also of one that was deleted.
 
@@ -135,8 +89,7 @@ class DatasetStore:
         UnknownDatasetError
             If there is none.
         """
-        name, _, version = reference.partition("@")
-        card = self._cards(name, version) if version else self.card(reference)
+        card = self._named(reference)
         return Rows(card, lambda number: self._blocks(card.name, card.version, number))
 
     def ids(self, reference: str) -> Sequence[str]:
@@ -166,10 +119,6 @@ class DatasetStore:
                 entry += 1
         return None
 
-    def delete(self, card: DatasetCard) -> None:
-        """Let a version be found no longer; its rows stay for the batches that were submitted with it."""
-        self._objects.put(dataset_key(card.name, card.version, DELETED), b"", content_type=JSON)
-
     def status(self, name: str) -> DatasetStatus:
         """Return how a dataset stands.
 
@@ -183,10 +132,10 @@ class DatasetStore:
         told = self._told(name) if re.fullmatch(REFERENCE_FORM, name) else None
         if told is None or (told.state == "ready" and card is not None):
             if card is None:
-                raise _unknown(name)
+                raise self._unknown(name)
             return DatasetStatus(name=name, state="ready", done=0, card=card, updated_at=card.created_at)
         if told.state == "ready":
-            raise _unknown(name)
+            raise self._unknown(name)
         return told.model_copy(update={"card": card})
 
     def tell(
@@ -235,27 +184,7 @@ class DatasetStore:
         for part, rows in (("skipped", index.skipped), ("duplicates", index.duplicates)):
             if rows:
                 self._put(card, f"{part}.jsonl.gz", _lines(rows), GZIP)
-        if not self._objects.exists(dataset_key(card.name, card.version, CARD)):
-            self._put(card, CARD, card.model_dump_json().encode(), JSON)
-        self._objects.delete(dataset_key(card.name, card.version, DELETED))
-
-    def _put(self, card: DatasetCard, part: str, data: bytes, content_type: str) -> None:
-        self._objects.put(dataset_key(card.name, card.version, part), data, content_type=content_type)
-
-    def _there(self, prefix: str, *, deleted: bool = False) -> list[tuple[str, str]]:
-        """Return name and version of all that is whole, and was not deleted or may be."""
-        parts: dict[tuple[str, str], set[str]] = {}
-        for key in self._objects.keys(prefix):
-            name, version, *rest = key.removeprefix(DATASETS).split("/")
-            if len(rest) == 1:
-                parts.setdefault((name, version), set()).add(rest[0])
-        return [place for place, found in parts.items() if CARD in found and (deleted or DELETED not in found)]
-
-    def _read_card(self, name: str, version: str) -> DatasetCard:
-        try:
-            return DatasetCard.model_validate_json(self._objects.get(dataset_key(name, version, CARD)))
-        except NotFoundError as error:
-            raise _unknown(f"{name}@{version}") from error
+        self._publish(card, card.model_dump_json().encode())
 
     def _read_order(self, name: str, version: str) -> bytes:
         try:
@@ -328,11 +257,3 @@ def _card_of(spec: DatasetSpec, index: Index) -> DatasetCard:
 
 def _lines(rows: Sequence[BaseModel]) -> bytes:
     return gzip.compress(b"\n".join(row.model_dump_json().encode() for row in rows), mtime=0)
-
-
-def _age(card: DatasetCard) -> tuple[datetime, str]:
-    return card.created_at, card.version
-
-
-def _unknown(reference: str) -> UnknownDatasetError:
-    return UnknownDatasetError(f"there is no dataset {reference[:200]!r}")

@@ -1,6 +1,5 @@
 """Dictionaries in the object store: versions that never change, each with its card, its table and its file."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,7 +12,6 @@ from accentor.errors import DigestMismatchError, NotFoundError, UnknownDictionar
 from accentor.spec import Entry, Feature, ModelCard, canonical_json, sha256_hex
 from accentor.spec.dictionaries import (
     MAX_LISTED,
-    REFERENCE_FORM,
     VERSION_DIGITS,
     DictionaryCard,
     DictionaryFeature,
@@ -21,17 +19,13 @@ from accentor.spec.dictionaries import (
     dead_feature,
 )
 from accentor.storage.base import ObjectStore
-from accentor.storage.keys import DICTIONARIES, dictionary_key, dictionary_prefix
+from accentor.storage.keys import DICTIONARIES, dictionary_key
+from accentor.storage.versions import Versions
 
-CARD = "card.json"
 TABLE = "table.json"
 FILE = "features"
-DELETED = "deleted"
-"""Marks a version that was deleted; its card stays, for batches that name it are still read."""
 
-CARDS_KEPT = 256
 TABLES_KEPT = 4
-JSON = "application/json"
 
 
 class Table(BaseModel):
@@ -70,12 +64,11 @@ class Table(BaseModel):
         )
 
 
-class DictionaryStore:
+class DictionaryStore(Versions[DictionaryCard]):
     """The dictionaries of a service; what was read last is kept, for a version never changes."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
-        self._cards = lru_cache(CARDS_KEPT)(self._read_card)
+        super().__init__(objects, DICTIONARIES, "dictionary", DictionaryCard, UnknownDictionaryError)
         self._tables = lru_cache(TABLES_KEPT)(self._read_table)
 
     def create(self, spec: DictionarySpec, model: ModelCard, data: bytes = b"") -> tuple[DictionaryCard, bool]:
@@ -93,47 +86,9 @@ class DictionaryStore:
             return self.card(card.reference), False
         if card.suffix is not None:
             self._put(card, FILE + card.suffix, data, "application/octet-stream")
-        self._put(card, TABLE, table.model_dump_json().encode(), JSON)
-        if not self._objects.exists(_key(card, CARD)):
-            self._put(card, CARD, card.model_dump_json().encode(), JSON)
-        self._objects.delete(_key(card, DELETED))
+        self._put(card, TABLE, table.model_dump_json().encode())
+        self._publish(card, card.model_dump_json().encode())
         return self.card(card.reference), True
-
-    def card(self, reference: str) -> DictionaryCard:
-        """Return the card of ``NAME@VERSION``, or of the newest version of ``NAME``.
-
-        Raises
-        ------
-        UnknownDictionaryError
-            If there is none, or it was deleted.
-        """
-        if not re.fullmatch(REFERENCE_FORM, reference):
-            raise _unknown(reference)
-        name, _, version = reference.partition("@")
-        if version in self.versions(name):
-            return self._cards(name, version)
-        cards = [] if version else self.history(name)
-        if not cards:
-            raise _unknown(reference)
-        return cards[0]
-
-    def history(self, name: str) -> list[DictionaryCard]:
-        """Return the cards of all versions, the newest first."""
-        cards = [self._cards(name, version) for version in self.versions(name)]
-        return sorted(cards, key=_age, reverse=True)
-
-    def versions(self, name: str) -> list[str]:
-        """Return the versions of a dictionary that are there, in no order."""
-        return [version for _, version in self._there(dictionary_prefix(name))]
-
-    def newest(self) -> list[DictionaryCard]:
-        """Return the card of the newest version of each dictionary, by name."""
-        cards: dict[str, DictionaryCard] = {}
-        for name, version in self._there(DICTIONARIES):
-            card = self._cards(name, version)
-            if name not in cards or _age(card) > _age(cards[name]):
-                cards[name] = card
-        return [cards[name] for name in sorted(cards)]
 
     def table(self, card: DictionaryCard) -> Table:
         """Return what is known of each feature."""
@@ -150,7 +105,7 @@ class DictionaryStore:
             If they are not those any more.
         """
         try:
-            data = self._objects.get(_key(card, f"{FILE}{card.suffix}"))
+            data = self._objects.get(self._key(card, f"{FILE}{card.suffix}"))
         except NotFoundError as error:
             raise UnknownDictionaryError(f"the dictionary {card.reference} was deleted") from error
         if (found := sha256_hex(data)) != card.file:
@@ -159,9 +114,9 @@ class DictionaryStore:
 
     def delete(self, card: DictionaryCard) -> None:
         """Remove a version; its card stays for the batches that were submitted with it, and nothing else."""
-        self._put(card, DELETED, b"", JSON)
+        super().delete(card)
         for part in (f"{FILE}{card.suffix}", TABLE):
-            self._objects.delete(_key(card, part))
+            self._objects.delete(self._key(card, part))
 
     def features(self, dictionary: str, model: ModelCard) -> Sequence[Feature]:
         """Return the features of a dictionary as jobs name them, by index.
@@ -171,27 +126,9 @@ class DictionaryStore:
         UnknownDictionaryError, UnknownLayerError, InvalidFeatureError
             If there is none of this name, or it is not for this model.
         """
-        name, _, version = dictionary.partition("@")
-        card = self._cards(name, version) if version else self.card(name)
+        card = self._named(dictionary)
         card.check_model(model)
         return Entries(card)
-
-    def _put(self, card: DictionaryCard, part: str, data: bytes, content_type: str) -> None:
-        self._objects.put(_key(card, part), data, content_type=content_type)
-
-    def _there(self, prefix: str) -> list[tuple[str, str]]:
-        """Return name and version of all that is whole and was not deleted."""
-        parts: dict[tuple[str, str], set[str]] = {}
-        for key in self._objects.keys(prefix):
-            name, version, part = key.removeprefix(DICTIONARIES).split("/")
-            parts.setdefault((name, version), set()).add(part)
-        return [place for place, found in parts.items() if CARD in found and DELETED not in found]
-
-    def _read_card(self, name: str, version: str) -> DictionaryCard:
-        try:
-            return DictionaryCard.model_validate_json(self._objects.get(dictionary_key(name, version, CARD)))
-        except NotFoundError as error:
-            raise _unknown(f"{name}@{version}") from error
 
     def _read_table(self, name: str, version: str) -> Table:
         return Table.model_validate_json(self._objects.get(dictionary_key(name, version, TABLE)))
@@ -269,15 +206,3 @@ def _card_of(spec: DictionarySpec, model: ModelCard, contents: Contents, table: 
             "created_at": datetime.now(UTC),
         }
     )
-
-
-def _key(card: DictionaryCard, part: str) -> str:
-    return dictionary_key(card.name, card.version, part)
-
-
-def _age(card: DictionaryCard) -> tuple[datetime, str]:
-    return card.created_at, card.version
-
-
-def _unknown(reference: str) -> UnknownDictionaryError:
-    return UnknownDictionaryError(f"there is no dictionary {reference[:200]!r}")

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 from accentor.engine import Model
 from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary
 from accentor.engine.scan import PERCENTILES, Item, Scan, join, merge, read_scan, scan, scan_in_shards, write_scan
 from accentor.engine.scan.bins import edges
+from accentor.engine.scan.tables import QUANTILES
 from accentor.errors import InvalidFeatureError, InvalidRequestError, UnitOutOfRangeError, UnknownLayerError
 
 LABELS = ("ash", "Birch", "cedar", "date palm", "unknown", None)
@@ -215,9 +217,30 @@ def test_written_and_read(tiny: Model, tmp_path: Path):
         read_scan(tmp_path)
 
 
+@pytest.mark.parametrize(("layer", "count", "sample"), [("late", 40, 10), ("late", 3, 10), ("head", 20, 100)])
+def test_the_tables_say_what_the_scan_says(tiny: Model, tmp_path: Path, layer: str, count: int, sample: int):
+    found = scan(tiny, layer, items(count), 4, sample=sample)
+    folder = write_scan(found, tmp_path)
+    top = parquet.read_table(folder / "top.parquet").to_pylist()
+    features = range(found.settings.features)
+    for row, (feature, rank, said) in zip(
+        top, [(i, rank, one) for i in features for rank, one in enumerate(found.top_of(i))], strict=True
+    ):
+        assert (row["feature"], row["rank"], row["image"], row["row"]) == (feature, rank, said.image, said.row)
+        assert [row[name] for name in ("value", "y", "x")] == pytest.approx([said.value, said.y, said.x])
+    at = parquet.read_table(folder / "percentiles.parquet").to_pylist()
+    assert [(row["feature"], row["percentile"], row["image"], row["value"]) for row in at] == [
+        (i, percent, *place) for i in features for percent, place in found.at_percentiles(i).items()
+    ]
+    table = parquet.read_table(folder / "features.parquet")
+    for index, share in enumerate(QUANTILES):
+        told = torch.tensor([row[index] for row in table.column("quantiles").to_pylist()])
+        torch.testing.assert_close(told, found.quantile(share))
+
+
 def test_joined_folders_are_the_whole(tiny: Model, tmp_path: Path):
     parts = [scan(tiny, "late", items(8, start), 4, sample=10, start=start) for start in (0, 8, 16)]
-    folders = [write_scan(part, tmp_path / str(index)) for index, part in enumerate(parts)]
+    folders = [write_scan(part, tmp_path / str(index), is_part=True) for index, part in enumerate(parts)]
     joined = join(folders, tmp_path / "whole")
     assert len(joined.rows) == 0
     same(read_scan(tmp_path / "whole"), scan(tiny, "late", items(24), 4, sample=10))

@@ -26,8 +26,10 @@ def add_counts(counts: Tensor, values: Tensor, bounds: Tensor) -> None:
     counts.view(-1).scatter_add_(0, places.flatten(), values.isfinite().flatten().to(counts.dtype))
 
 
-def quantile(counts: Tensor, low: Tensor, high: Tensor, share: float) -> Tensor:
-    """Return the value below which this share of the counts lies, linear within a bin and clamped to what was seen.
+def quantiles(counts: Tensor, low: Tensor, high: Tensor, shares: Tensor) -> Tensor:
+    """Return the values below which these shares of the counts lie, linear within a bin and clamped to what was seen.
+
+    [features, shares].
 
     Parameters
     ----------
@@ -35,17 +37,17 @@ def quantile(counts: Tensor, low: Tensor, high: Tensor, share: float) -> Tensor:
         [features, bins].
     low, high
         Smallest and largest value of each feature.
-    share
-        In 0..1.
+    shares
+        [shares], in 0..1.
     """
     bounds = edges().double()
     lower = torch.cat([torch.tensor([-torch.inf], dtype=torch.float64), bounds])
     upper = torch.cat([bounds, torch.tensor([torch.inf], dtype=torch.float64)])
     until = counts.double().cumsum(dim=1)
-    wanted = share * until[:, -1:]
+    wanted = until[:, -1:] * shares.double()
     found = torch.searchsorted(until, wanted).clamp(max=BINS - 1)
     inside = counts.double().gather(1, found)
     passed = (wanted - (until.gather(1, found) - inside)) / inside.clamp(min=1)
     first = lower[found].clamp(min=low.double()[:, None], max=high.double()[:, None])
     last = upper[found].clamp(min=low.double()[:, None], max=high.double()[:, None])
-    return (first + (last - first) * passed.clamp(0, 1))[:, 0].float()
+    return (first + (last - first) * passed.clamp(0, 1)).float()

@@ -1,14 +1,15 @@
 """What a scan found, per feature; and two scans made one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from accentor.engine.scan.bins import quantile
+from accentor.engine.scan.bins import quantiles
 from accentor.engine.scan.loading import Skipped
-from accentor.engine.scan.ranked import HEIGHT, IMAGE, POSITION, WIDTH, Ranked
+from accentor.engine.scan.ranked import EMPTY, HEIGHT, IMAGE, POSITION, WIDTH, Ranked
 from accentor.engine.scan.rows import ImageRows
 from accentor.engine.scan.sample import Sample
 from accentor.errors import InvalidRequestError, UnitOutOfRangeError
@@ -145,9 +146,14 @@ class Scan:
         Exact while the sample holds all images (linear between two of them); else within a bin of the histogram, 9 %
         of the value.
         """
+        return self.quantiles((share,))[:, 0]
+
+    def quantiles(self, shares: Sequence[float]) -> Tensor:
+        """Return the values [features, shares] below which these shares of the images lie; see `quantile`."""
+        wanted = torch.tensor(shares)
         if self.exact and self.seen:
-            return torch.nanquantile(self._finite_sample(), share, dim=0)
-        return quantile(self.histogram, self.smallest, self.largest, share)
+            return torch.nanquantile(self._finite_sample(), wanted, dim=0).T
+        return quantiles(self.histogram, self.smallest, self.largest, wanted)
 
     def percentile_of(self, feature: int, value: float) -> float:
         """Return which share of the images, in percent, have a lower value than this; of the sampled images."""
@@ -159,11 +165,12 @@ class Scan:
     def top_of(self, feature: int) -> list[Top]:
         """Return the images of the largest values of a feature, descending; of equal ones the first."""
         self._check(feature)
-        return [
-            self._as_top(value, note)
-            for value, note in zip(self.top.values[feature].tolist(), self.top.notes[feature].tolist(), strict=True)
-            if note[IMAGE] >= 0
-        ]
+        there = self.top.notes[feature, :, IMAGE] >= 0
+        values, notes = self.top.values[feature][there].tolist(), self.top.notes[feature][there]
+        places = self.places(notes)
+        told = [(None,) * 4] * len(values) if places is None else zip(*(one.tolist() for one in places), strict=True)
+        images = notes[:, IMAGE].tolist()
+        return [Top(image, value, *place) for image, value, place in zip(images, values, told, strict=True)]
 
     def at_percentiles(self, feature: int) -> dict[int, tuple[int, float]]:
         """Return the image at each of `PERCENTILES` with its value.
@@ -173,23 +180,36 @@ class Scan:
         one standard deviation, and by nothing while the sample holds all images.
         """
         self._check(feature)
-        values = self._finite_sample()[:, feature]
-        there = (~values.isnan()).nonzero().flatten()
-        order = there[values[there].argsort(stable=True)]
-        found = {}
-        for percent in PERCENTILES if len(order) else ():
-            above = round((1 - percent / 100) * (int(self.count[feature]) - 1))
-            if percent == 0:
-                found[percent] = (int(self.bottom.notes[feature, 0, IMAGE]), float(self.smallest[feature]))
-            elif above < self.settings.top_k:
-                found[percent] = (
-                    int(self.top.notes[feature, above, IMAGE]),
-                    float(self.top.values[feature, above]),
-                )
-            else:
-                place = order[round(percent / 100 * (len(order) - 1))]
-                found[percent] = (int(self.sampled.images[place]), float(values[place]))
-        return found
+        images, values = (found[0].tolist() for found in self.percentiles(slice(feature, feature + 1)))
+        told = zip(PERCENTILES, images, values, strict=True)
+        return {percent: (image, value) for percent, image, value in told if image >= 0}
+
+    def percentiles(self, features: slice) -> tuple[Tensor, Tensor]:
+        """Return images and values [features, percentiles]; see `at_percentiles`. Image -1: there is none."""
+        count = self.count[features]
+        if not self.seen:
+            empty = (len(count), len(PERCENTILES))
+            return torch.full(empty, EMPTY), torch.full(empty, torch.nan)
+        values, ranks = self._finite_sample()[:, features].sort(dim=0, stable=True)
+        known = (~values.isnan()).sum(dim=0)
+        found = [self._at(percent, features, values, ranks, known, count) for percent in PERCENTILES]
+        images, strengths = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
+        return images.where(known[:, None] > 0, EMPTY), strengths
+
+    def _at(
+        self, percent: int, features: slice, values: Tensor, ranks: Tensor, known: Tensor, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if percent == 0:
+            return self.bottom.notes[features, 0, IMAGE], self.smallest[features]
+        place = (percent / 100 * (known - 1).clamp(min=0).double()).round().long()[None]
+        above = ((1 - percent / 100) * (count - 1).clamp(min=0).double()).round().long()[:, None]
+        top = above.clamp(max=self.settings.top_k - 1)
+        is_top = above[:, 0] < self.settings.top_k
+        images = self.sampled.images[ranks.gather(0, place)[0]]
+        return (
+            self.top.notes[features, :, IMAGE].gather(1, top)[:, 0].where(is_top, images),
+            self.top.values[features].gather(1, top)[:, 0].where(is_top, values.gather(0, place)[0]),
+        )
 
     def _finite_sample(self) -> Tensor:
         values = self.sampled.values
@@ -201,15 +221,17 @@ class Scan:
                 f"the scan has features 0 to {self.settings.features - 1}; {feature} was asked for"
             )
 
-    def _as_top(self, value: float, note: list[int]) -> Top:
+    def places(self, notes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Return row, column, y and x of notes [n, 4], as `Top` has them; none for a layer without positions."""
         grid = self.settings.grid
         if grid is None:
-            return Top(note[IMAGE], value, None, None, None, None)
-        row, column = divmod(note[POSITION], grid[1])
-        square = min(note[HEIGHT], note[WIDTH])
-        y = (note[HEIGHT] - square) / 2 + (row + 0.5) * square / grid[0]
-        x = (note[WIDTH] - square) / 2 + (column + 0.5) * square / grid[1]
-        return Top(note[IMAGE], value, row, column, y, x)
+            return None
+        row, column = notes[:, POSITION] // grid[1], notes[:, POSITION] % grid[1]
+        height, width = notes[:, HEIGHT].double(), notes[:, WIDTH].double()
+        square = torch.minimum(height, width)
+        y = (height - square) / 2 + (row + 0.5) * square / grid[0]
+        x = (width - square) / 2 + (column + 0.5) * square / grid[1]
+        return row, column, y, x
 
 
 def merge(first: Scan, second: Scan) -> Scan:

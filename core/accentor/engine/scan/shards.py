@@ -101,7 +101,7 @@ def _scanned(
 ) -> Scan:
     part = scan(model, dictionary, items, start=start, on_progress=told, may_be_empty=True, **settings)
     aside = place.with_name(f".{place.name}.{uuid4().hex}")
-    write_scan(part, aside)
+    write_scan(part, aside, is_part=True)
     if place.exists():
         shutil.rmtree(place)
     aside.replace(place)

@@ -18,7 +18,7 @@ from accentor.engine.outputs.extras import needed
 from accentor.engine.scan.bins import BINS
 from accentor.engine.scan.loading import Skipped
 from accentor.engine.scan.ranked import IMAGE, NOTES, Ranked
-from accentor.engine.scan.result import Scan, Settings
+from accentor.engine.scan.result import PERCENTILES, Scan, Settings
 from accentor.engine.scan.rows import ImageRow, ImageRows
 from accentor.engine.scan.sample import Sample
 from accentor.errors import InvalidRequestError
@@ -27,17 +27,30 @@ QUANTILES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 SETTINGS = b"accentor.scan"
 VERSION = 1
 IMAGES = "images.parquet"
+AT_ONCE = 4_096
 
 
-def write_scan(scan: Scan, folder: str | Path, *, images: bool = True) -> Path:
-    """Write the tables, that of images if wanted; return the folder. Where ``features.parquet`` is, all is there."""
+def write_scan(scan: Scan, folder: str | Path, *, images: bool = True, is_part: bool = False) -> Path:
+    """Write the tables and return the folder; where ``features.parquet`` is, all is there.
+
+    Parameters
+    ----------
+    scan
+        What was found.
+    folder
+        Made if need be.
+    images
+        Whether the table of images is written.
+    is_part
+        Whether it will be merged with others: quantiles and images at percentiles, which take time, are left out.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrow = needed("pyarrow", "atlas", "writing a scan")
     if images:
         _write(folder / IMAGES, arrow.Table.from_pylist([_image(row) for row in scan.rows], image_schema(arrow)))
     _write(folder / "skipped.parquet", arrow.Table.from_pylist([asdict(s) for s in scan.skipped], _skipped(arrow)))
-    _write(folder / "percentiles.parquet", arrow.Table.from_pylist(list(_percentiles(scan)), _percentile(arrow)))
+    _write(folder / "percentiles.parquet", arrow.concat_tables(_percentiles(arrow, scan, is_part=is_part)))
     _write(folder / "top.parquet", arrow.table(_top(arrow, scan)))
     sample = {
         "priority": scan.sampled.priorities.numpy(),
@@ -46,7 +59,10 @@ def write_scan(scan: Scan, folder: str | Path, *, images: bool = True) -> Path:
     }
     _write(folder / "sample.parquet", arrow.table(sample))
     known = json.dumps({"version": VERSION, "seen": scan.seen, "settings": asdict(scan.settings)})
-    _write(folder / "features.parquet", arrow.table(_features(arrow, scan), metadata={SETTINGS: known.encode()}))
+    columns = _features(arrow, scan)
+    if not is_part:
+        columns["quantiles"] = _lists(arrow, scan.quantiles(QUANTILES))
+    _write(folder / "features.parquet", arrow.table(columns, metadata={SETTINGS: known.encode()}))
     return folder
 
 
@@ -102,37 +118,41 @@ def _features(arrow: Any, scan: Scan) -> dict[str, Any]:
         columns[name] = getattr(scan, name).numpy()
     columns["min"], columns["max"] = scan.smallest.numpy(), scan.largest.numpy()
     columns["min_note"] = _lists(arrow, scan.bottom.notes[:, 0])
-    columns["quantiles"] = _lists(arrow, torch.stack([scan.quantile(share) for share in QUANTILES], dim=1))
     columns["histogram"] = _lists(arrow, scan.histogram)
     return columns
 
 
 def _top(arrow: Any, scan: Scan) -> dict[str, Any]:
-    entries = [
-        (feature, rank, top)
-        for feature in range(scan.settings.features)
-        for rank, top in enumerate(scan.top_of(feature))
-    ]
-    notes = scan.top.notes[scan.top.notes[..., IMAGE] >= 0]
-    columns: dict[str, Any] = {
-        "feature": arrow.array([feature for feature, _, _ in entries], arrow.int32()),
-        "rank": arrow.array([rank for _, rank, _ in entries], arrow.int32()),
-    }
-    kinds = {"image": arrow.int64(), "value": arrow.float32(), "row": arrow.int32(), "column": arrow.int32()}
-    for name, kind in {**kinds, "y": arrow.float32(), "x": arrow.float32()}.items():
-        columns[name] = arrow.array([getattr(top, name) for _, _, top in entries], kind)
-    return {**columns, "note": _lists(arrow, notes)}
+    there = scan.top.notes[..., IMAGE] >= 0
+    notes = scan.top.notes[there]
+    feature, rank = there.nonzero().T
+    row, column, y, x = scan.places(notes) or (None,) * 4
+    columns = {"feature": feature, "rank": rank, "image": notes[:, IMAGE], "value": scan.top.values[there]}
+    kinds = {"feature": arrow.int32(), "rank": arrow.int32(), "image": arrow.int64(), "value": arrow.float32()}
+    columns |= {"row": row, "column": column, "y": y, "x": x}
+    kinds |= {"row": arrow.int32(), "column": arrow.int32(), "y": arrow.float32(), "x": arrow.float32()}
+    told = {name: _array(arrow, columns[name], kind, len(notes)) for name, kind in kinds.items()}
+    return {**told, "note": _lists(arrow, notes)}
 
 
-def _percentiles(scan: Scan) -> Iterator[dict[str, Any]]:
-    for feature in range(scan.settings.features):
-        for percentile, (image, value) in scan.at_percentiles(feature).items():
-            yield {"feature": feature, "percentile": percentile, "image": image, "value": value}
+def _array(arrow: Any, values: Tensor | None, kind: Any, count: int) -> Any:
+    return arrow.nulls(count, kind) if values is None else arrow.array(values.numpy()).cast(kind, safe=False)
 
 
-def _percentile(arrow: Any) -> Any:
-    kinds = {"feature": arrow.int32(), "percentile": arrow.int32(), "image": arrow.int64(), "value": arrow.float32()}
-    return arrow.schema(list(kinds.items()))
+def _percentiles(arrow: Any, scan: Scan, *, is_part: bool) -> Iterator[Any]:
+    """Yield a table of some features at a time: sorting takes as much memory again."""
+    percentiles = torch.tensor(PERCENTILES)
+    for start in (0,) if is_part else range(0, scan.settings.features, AT_ONCE):
+        images, values = scan.percentiles(slice(start, 0 if is_part else start + AT_ONCE))
+        there = images >= 0
+        feature, percentile = there.nonzero().T
+        columns = {
+            "feature": arrow.array((feature + start).int().numpy()),
+            "percentile": arrow.array(percentiles[percentile].int().numpy()),
+            "image": arrow.array(images[there].numpy()),
+            "value": arrow.array(values[there].numpy()),
+        }
+        yield arrow.table(columns)
 
 
 def _skipped(arrow: Any) -> Any:
