@@ -272,12 +272,12 @@ def test_no_such_job(card, index):
 
 def test_a_million_jobs_are_not_listed(card):
     jobs = batch(features=[f"channel:stem:{i}" for i in range(1000)], images=[f"{i:064x}" for i in range(1000)])
-    started = time.perf_counter()
+    started = time.process_time()
     jobs = jobs.expand(card)
     assert len(jobs) == 10**6
     assert jobs[654_321].feature == Channel(layer="stem", unit=654)
     assert jobs[654_321].image == f"{321:064x}"
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_batch_survives_json():
@@ -320,7 +320,7 @@ def test_bad_batch(fields, message):
 
 def test_the_same_custom_id_many_times_is_refused_at_once():
     jobs = [EXPLICIT[0]] * 20_000
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ValidationError, match="more than once"):
         batch(jobs=jobs)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
