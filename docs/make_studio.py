@@ -76,6 +76,7 @@ def studio(browser: Browser, url: str) -> None:
     page.locator("#shelf .open").last.click()
     page.locator("#stage[data-state=done]").wait_for()
     page.set_viewport_size(TALL)
+    page.evaluate("scrollTo(0, 0)")
     shoot(page, "light")
     for scheme, size, name, view in (("dark", DESK, "dark", "where"), ("light", PHONE, "phone", "compare")):
         page = opened(browser, url, scheme, size)
