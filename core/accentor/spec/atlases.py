@@ -36,7 +36,6 @@ SCAN_CODE: Literal["pre"] = "pre"
 """An atlas tells the values of features before an activation: so an image on which one is off has a rank too."""
 
 
-
 class AtlasStepName(StrEnum):
     """The steps of an atlas, in their order."""
 
