@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs
+from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs, memory
 from accentor.engine.couplings import Diversity
 from accentor.engine.memory import bytes_per_pair
 from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, steps_needed, strength_step
@@ -250,6 +250,16 @@ def test_a_pair_that_does_not_fit_the_bound_is_refused(tiny):
     with pytest.raises(InvalidRequestError, match=r"one pair of 4 crops needs \d+\.\d+ GiB, memory is 0.00 GiB"):
         accentuate(tiny, photo(), "logit:1", QUICK, memory="100kB")
     assert accentuate(tiny, photo(), "logit:1", QUICK, memory="1GiB").after is not None
+
+
+@pytest.mark.parametrize(("pairs", "expected"), [(1.0, 1), (1.99, 1), (5.5, 5), (1_000.0, 64)])
+def test_as_many_pairs_as_the_bound_holds(tiny, monkeypatch, pairs, expected):
+    """As on a GPU; on a CPU one pair fills the cores, whatever the bound."""
+    layers, canvas = frozenset({"late"}), (40, 30)
+    bound = int(pairs * bytes_per_pair(tiny, layers, QUICK, canvas))
+    assert memory.micro_batch(tiny, layers, QUICK, canvas, bound) == 1
+    monkeypatch.setattr(memory, "CPU_MICRO_BATCH", memory.MAX_MICRO_BATCH)
+    assert memory.micro_batch(tiny, layers, QUICK, canvas, bound) == expected
 
 
 def test_images_that_are_kept_count_as_memory(tiny):
