@@ -10,7 +10,7 @@ MODEL ?= reference
 export MODEL WEIGHTS IMAGES FEATURES RECIPE OUT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chromium format lint types check bench clean
+.PHONY: help demo test faults chromium format lint types check bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,8 +37,11 @@ chromium: # for the tests of the pages
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends chromium; \
 	  else echo "chromium is not on PATH, so the tests of the pages are skipped (and fail where CI is set): install the package chromium"; fi; }
 
-test: $(VENV)/.dev chromium ## all tests; those of the real model need ACCENTOR_TEST_ASSETS
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev chromium ## the tests; those of the real model need ACCENTOR_TEST_ASSETS
+	$(BIN)/python -m pytest -m 'not faults'
+
+faults: $(VENV)/.dev ## the tests that end real processes by force, some minutes more
+	$(BIN)/python -m pytest -m faults
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format $(PATHS)
@@ -51,7 +54,7 @@ lint: $(VENV)/.dev ## check style
 types: $(VENV)/.dev ## check types
 	$(BIN)/mypy
 
-check: lint types test ## everything CI runs
+check: lint types test faults ## everything CI runs
 
 bench: $(VENV)/.dev ## measure engine and service for some minutes, and print tables
 	$(BIN)/python benchmarks/engine.py
