@@ -9,10 +9,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from accentor.errors import DigestMismatchError, InvalidRequestError
+from accentor.spec import is_sha256, sha256_hex
 from accentor_api.faults import error_of, faults_of_validation
 from accentor_api.unpacking import unpack
 
 JSON = "application/json"
+OCTETS = "application/octet-stream"
 JSON_LINES = "application/jsonl"
 LINES_TYPES = (JSON_LINES, "application/x-ndjson", "application/x-jsonlines")
 
@@ -38,6 +41,17 @@ async def read_model(request: Request, model: type[M], limit: int) -> M:
     require(request, [JSON])
     data = await request.body()
     return await run_in_threadpool(parse, model, data, request.headers.get("content-encoding", ""), limit)
+
+
+async def read_announced(request: Request, sha256: str) -> bytes:
+    """Return the body if it has the sha256 that it was announced with."""
+    if not is_sha256(sha256):
+        raise InvalidRequestError(f"{sha256[:80]!r} is no sha256: expected 64 hexadecimal digits in lower case")
+    data = await request.body()
+    actual = await run_in_threadpool(sha256_hex, data)
+    if actual != sha256:
+        raise DigestMismatchError(f"the body has the sha256 {actual}, announced was {sha256}", actual=actual)
+    return data
 
 
 def parse(model: type[M], data: bytes, encoding: str, limit: int) -> M:

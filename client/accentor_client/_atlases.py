@@ -36,8 +36,9 @@ class AtlasOptions(TypedDict, total=False):
 class AtlasView:
     """An atlas as it stood when last asked."""
 
-    def __init__(self, status: AtlasStatus) -> None:
+    def __init__(self, status: AtlasStatus, base_url: str = "") -> None:
         self.status = status
+        self._base_url = base_url
 
     @property
     def id(self) -> str:
@@ -48,6 +49,12 @@ class AtlasView:
     def state(self) -> BatchState:
         """Its state when last asked."""
         return self.status.state
+
+    @property
+    def url(self) -> str | None:
+        """Address of its first page, for a browser; none until it is published."""
+        site = self.status.site
+        return None if site is None or site.url is None else f"{self._base_url}{site.url}"
 
     @property
     def error(self) -> AccentorError | None:

@@ -1,4 +1,4 @@
-"""The progress bar of a batch."""
+"""The progress bars of a batch and of an atlas."""
 
 from types import TracebackType
 from typing import Self
@@ -10,14 +10,8 @@ from accentor.spec import BatchStatus
 from accentor.spec.atlases import AtlasStatus
 
 
-class AtlasBar:
-    """Shows how far an atlas' steps are, on standard error, a line for each; or nothing, where it is not wanted."""
-
-    def __init__(self, status: AtlasStatus, *, shown: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
-        self._tasks = {step.name: self._bar.add_task(step.name, total=None, visible=False) for step in status.steps}
-        self.update(status)
+class _Bar:
+    _bar: Progress
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -28,6 +22,16 @@ class AtlasBar:
     ) -> None:
         self._bar.stop()
 
+
+class AtlasBar(_Bar):
+    """Shows how far an atlas' steps are, on standard error, a line for each; or nothing, where it is not wanted."""
+
+    def __init__(self, status: AtlasStatus, *, shown: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
+        self._tasks = {step.name: self._bar.add_task(step.name, total=None, visible=False) for step in status.steps}
+        self.update(status)
+
     def update(self, status: AtlasStatus) -> None:
         """Show the atlas as it stands."""
         for step in status.steps:
@@ -35,7 +39,7 @@ class AtlasBar:
             self._bar.update(self._tasks[step.name], completed=step.done, total=step.total or None, visible=is_begun)
 
 
-class BatchBar:
+class BatchBar(_Bar):
     """Shows how many jobs of a batch have ended, on standard error; or nothing, where it is not wanted."""
 
     def __init__(self, status: BatchStatus, *, shown: bool) -> None:
@@ -50,15 +54,6 @@ class BatchBar:
         )
         self._task = self._bar.add_task(f"batch {status.id}", total=status.total, note="")
         self.update(status)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def update(self, status: BatchStatus) -> None:
         """Show the batch as it stands."""

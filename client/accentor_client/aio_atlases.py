@@ -28,14 +28,8 @@ class AsyncAtlas(AtlasView):
     """One atlas."""
 
     def __init__(self, status: AtlasStatus, transport: AsyncTransport) -> None:
-        super().__init__(status)
+        super().__init__(status, transport.base_url)
         self._transport = transport
-
-    @property
-    def url(self) -> str | None:
-        """Address of its first page, for a browser; none until it is published."""
-        site = self.status.site
-        return None if site is None or site.url is None else f"{self._transport.base_url}{site.url}"
 
     async def refresh(self) -> Self:
         """Ask how it stands now."""

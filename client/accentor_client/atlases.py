@@ -30,14 +30,8 @@ class Atlas(AtlasView):
     """One atlas."""
 
     def __init__(self, status: AtlasStatus, transport: Transport) -> None:
-        super().__init__(status)
+        super().__init__(status, transport.base_url)
         self._transport = transport
-
-    @property
-    def url(self) -> str | None:
-        """Address of its first page, for a browser; none until it is published."""
-        site = self.status.site
-        return None if site is None or site.url is None else f"{self._transport.base_url}{site.url}"
 
     def refresh(self) -> Self:
         """Ask how it stands now."""

@@ -8,21 +8,19 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from accentor.errors import (
-    DigestMismatchError,
     InvalidRequestError,
     NotFoundError,
     TooLargeError,
     UnknownDictionaryError,
 )
-from accentor.spec import DictionaryCard, DictionaryFeature, DictionarySpec, is_sha256, sha256_hex
+from accentor.spec import DictionaryCard, DictionaryFeature, DictionarySpec, is_sha256
 from accentor.spec.scans import ScanCard
 from accentor.storage.keys import upload_key
-from accentor_api.bodies import read_model, require
+from accentor_api.bodies import OCTETS, read_announced, read_model, require
 from accentor_api.openapi import DICTIONARY_BODY, ONCE
 from accentor_api.pages import DEFAULT_LIMIT, DictionaryPage, FeaturePage, Limit, StoredFile
 from accentor_api.services import Services, WithServices
 
-OCTETS = "application/octet-stream"
 FILE_S = 86_400.0
 """Seconds that an uploaded file waits for a dictionary to be made from it."""
 
@@ -38,12 +36,7 @@ def _require_octets(request: Request) -> None:
 @router.put("/files/{sha256}", status_code=201, dependencies=[Depends(_require_octets)], openapi_extra=BODY)
 async def put_file(sha256: str, request: Request, services: WithServices) -> StoredFile:
     """Store a `.npy` or `.safetensors` file that a dictionary is to be made from, if it has the announced sha256."""
-    if not is_sha256(sha256):
-        raise InvalidRequestError(f"{sha256[:80]!r} is no sha256: expected 64 hexadecimal digits in lower case")
-    data = await request.body()
-    actual = await run_in_threadpool(sha256_hex, data)
-    if actual != sha256:
-        raise DigestMismatchError(f"the body has the sha256 {actual}, announced was {sha256}", actual=actual)
+    data = await read_announced(request, sha256)
     await run_in_threadpool(_keep_file, services, upload_key(sha256), data)
     return StoredFile(id=sha256, bytes=len(data))
 

@@ -9,13 +9,13 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from accentor.errors import DigestMismatchError, InvalidRequestError, NotFoundError
+from accentor.errors import NotFoundError
 from accentor.images import open_image
 from accentor.spec import Sha256, is_sha256, sha256_hex
 from accentor.storage.keys import image_key
+from accentor_api.bodies import OCTETS, read_announced
 from accentor_api.services import Services, WithServices
 
-OCTETS = "application/octet-stream"
 BODY = {"requestBody": {"required": True, "content": {"image/*": {}, OCTETS: {}}}}
 UPLOADED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The image was here already"},
@@ -52,13 +52,7 @@ async def upload_image(request: Request, response: Response, services: WithServi
 )
 async def put_image(sha256: str, request: Request, response: Response, services: WithServices) -> StoredImage:
     """Store the image in the body if it has the sha256 it was announced with."""
-    if not is_sha256(sha256):
-        raise InvalidRequestError(f"{sha256[:80]!r} is no sha256: expected 64 hexadecimal digits in lower case")
-    data = await request.body()
-    actual = await run_in_threadpool(sha256_hex, data)
-    if actual != sha256:
-        raise DigestMismatchError(f"the body has the sha256 {actual}, announced was {sha256}", actual=actual)
-    return await _store(services, data, response)
+    return await _store(services, await read_announced(request, sha256), response)
 
 
 @router.head("/{sha256}", response_class=Response)

@@ -18,9 +18,13 @@ from accentor.cli.console import (
     RecipeOption,
     Url,
     WeightsOption,
+    Yes,
+    confirm_deletion,
     print_json,
+    progress_of,
     stderr,
     stdout,
+    tell_deleted,
 )
 from accentor.cli.recipes import SetOption, StepsOption, StrengthOption, changed_recipe
 from accentor.errors import InvalidRequestError, NotFoundError
@@ -181,7 +185,7 @@ def fetch(
 
 def delete(
     atlas_id: AtlasId,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -191,10 +195,9 @@ def delete(
 
     with Client(url, api_key) as client:
         atlas = client.atlases.get(atlas_id)
-        if not (yes or as_json):
-            typer.confirm(f"Delete atlas {atlas.id} ({atlas.status.title})?", abort=True, err=True)
+        confirm_deletion(f"atlas {atlas.id} ({atlas.status.title})", asked=not (yes or as_json))
         atlas.delete()
-    print_json({"atlas": atlas_id, "deleted": True}) if as_json else stdout().print(f"{atlas_id}  deleted")
+    tell_deleted("atlas", atlas_id, as_json=as_json)
 
 
 def _build_here(
@@ -266,8 +269,6 @@ def _kind_of(client: "Client", model: str, features: str) -> str:
 
 def _dataset_of(client: "Client", dataset: str, *, shown: bool) -> str:
     """Return the name of a dataset of the service: a folder here becomes one, called as the folder is."""
-    from accentor.cli.datasets import progress_of
-
     folder = Path(dataset)
     if not folder.is_dir():
         return dataset

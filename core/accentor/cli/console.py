@@ -1,12 +1,14 @@
 """What the commands share: consoles, common options, and JSON for scripts."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from accentor.errors import InvalidImageError, InvalidRecipeError
 from accentor.images import IMAGE_SUFFIXES
@@ -42,6 +44,7 @@ RecipeOption = Annotated[
         autocompletion=complete_preset,
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images.")]
 
 
@@ -58,6 +61,28 @@ def stderr() -> Console:
 def print_json(value: Any) -> None:
     """Print a value as JSON, plain, to standard output."""
     typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def confirm_deletion(what: str, *, asked: bool) -> None:
+    """Ask whether something is to be deleted, where that is wanted; a no ends the command."""
+    if asked:
+        typer.confirm(f"Delete {what}?", abort=True, err=True)
+
+
+def tell_deleted(kind: str, name: str, *, as_json: bool) -> None:
+    """Say that something is gone."""
+    print_json({kind: name, "deleted": True}) if as_json else stdout().print(f"{escape(name)}  deleted")
+
+
+@contextmanager
+def progress_of(what: str, *, shown: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """Give what says how many of something are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr(), disable=not shown, transient=True) as bar:
+        task = bar.add_task(escape(what), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def read_recipe(text: str) -> Recipe:

@@ -1,20 +1,30 @@
 """``accentor dataset``: images that batches and atlases name as a whole."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, ModelOption, Url, print_json, stderr, stdout
+from accentor.cli.console import (
+    DEFAULT_URL,
+    ApiKey,
+    AsJson,
+    ModelOption,
+    Url,
+    Yes,
+    confirm_deletion,
+    print_json,
+    progress_of,
+    stderr,
+    stdout,
+    tell_deleted,
+)
 from accentor.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from accentor.spec.datasets import DatasetCard
     from accentor.spec.scans import ScanStatus
-    from accentor_client.datasets import Done
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME@VERSION.")]
 SHOWN = 10
@@ -145,7 +155,7 @@ def scan(
 
 def delete(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -155,10 +165,9 @@ def delete(
 
     with Client(url, api_key) as client:
         client.datasets.get(name)
-        if not (yes or as_json):
-            typer.confirm(f"Delete dataset {name}?", abort=True, err=True)
+        confirm_deletion(f"dataset {name}", asked=not (yes or as_json))
         client.datasets.delete(name)
-    print_json({"dataset": name, "deleted": True}) if as_json else stdout().print(f"{escape(name)}  deleted")
+    tell_deleted("dataset", name, as_json=as_json)
 
 
 def _report(card: "DatasetCard") -> None:
@@ -187,14 +196,3 @@ def _report_scan(scan: "ScanStatus") -> None:
         said = f"scan {scan.id}  {what}: {card.features} features on {card.seen} images"
         said += f", {card.skipped} could not be read" if card.skipped else ""
     stdout().print(escape(said), highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_of(what: str, *, shown: bool) -> "Iterator[Done]":
-    """Give what says how many of something are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr(), disable=not shown, transient=True) as bar:
-        task = bar.add_task(escape(what), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -16,10 +16,13 @@ from accentor.cli.console import (
     ModelOption,
     Url,
     WeightsOption,
+    Yes,
+    confirm_deletion,
     list_images,
     print_json,
     stderr,
     stdout,
+    tell_deleted,
 )
 from accentor.errors import InvalidRequestError
 
@@ -185,7 +188,7 @@ def fit(
 
 def delete(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -195,10 +198,9 @@ def delete(
 
     with Client(url, api_key) as client:
         client.dictionaries.get(name)
-        if not (yes or as_json):
-            typer.confirm(f"Delete dictionary {name}?", abort=True, err=True)
+        confirm_deletion(f"dictionary {name}", asked=not (yes or as_json))
         client.dictionaries.delete(name)
-    print_json({"dictionary": name, "deleted": True}) if as_json else stdout().print(f"{escape(name)}  deleted")
+    tell_deleted("dictionary", name, as_json=as_json)
 
 
 def _read_labels(path: Path) -> Sequence[str]:

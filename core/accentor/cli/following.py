@@ -7,7 +7,18 @@ import typer
 from rich.markup import escape
 
 from accentor.cli.accentuating import EXIT_JOB_FAILED
-from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, print_json, stderr, stdout
+from accentor.cli.console import (
+    DEFAULT_URL,
+    ApiKey,
+    AsJson,
+    Url,
+    Yes,
+    confirm_deletion,
+    print_json,
+    stderr,
+    stdout,
+    tell_deleted,
+)
 from accentor.spec import BatchState, BatchStatus
 
 LISTED = 20
@@ -85,7 +96,7 @@ def retry(
 def delete(
     batch_id: BatchId,
     results: Annotated[bool, typer.Option("--results", help="And its results that no other batch shares.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -95,11 +106,10 @@ def delete(
 
     with Client(url, api_key) as client:
         batch = client.batches.get(batch_id)
-        if not (yes or as_json):
-            what = "its results too" if results else "its results stay"
-            typer.confirm(f"Delete batch {batch.id} of {batch.status.total} jobs ({what})?", abort=True, err=True)
+        what = "its results too" if results else "its results stay"
+        confirm_deletion(f"batch {batch.id} of {batch.status.total} jobs ({what})", asked=not (yes or as_json))
         batch.delete(results=results)
-    print_json({"batch": batch.id, "deleted": True}) if as_json else stdout().print(f"{batch.id}  deleted")
+    tell_deleted("batch", batch.id, as_json=as_json)
 
 
 def fetch(

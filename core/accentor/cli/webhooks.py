@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, print_json, stderr, stdout
+from accentor.cli.console import DEFAULT_URL, ApiKey, AsJson, Url, print_json, stderr, stdout, tell_deleted
 
 if TYPE_CHECKING:
     from accentor.spec.webhooks import WebhookWithSecret
@@ -128,7 +128,7 @@ def delete(webhook: Id, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json:
 
     with Client(url, api_key) as client:
         client.webhooks.delete(webhook)
-    print_json({"webhook": webhook, "deleted": True}) if as_json else stdout().print(f"{escape(webhook)}  deleted")
+    tell_deleted("webhook", webhook, as_json=as_json)
 
 
 def _tell(webhook: "WebhookWithSecret", *, as_json: bool) -> None:

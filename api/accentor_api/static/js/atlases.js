@@ -1,14 +1,7 @@
-import { read } from "./api.js";
-import { ago, duration, find, make, replaceRows, show, words } from "./dom.js";
+import { ago, duration, make, words } from "./dom.js";
 import { ENDED } from "./follow.js";
-import { tell } from "./notices.js";
-import { polled } from "./polling.js";
+import { listing } from "./listing.js";
 import { told } from "./steps.js";
-
-const PAGE = 25;
-const LARGEST_PAGE = 1000;
-
-let wanted = PAGE;
 
 function row(atlas) {
   const step = atlas.steps.find((one) => one.name === atlas.step);
@@ -26,26 +19,4 @@ function row(atlas) {
   );
 }
 
-async function draw() {
-  const page = await read(`/v1/atlases?limit=${wanted}`);
-  replaceRows(find("atlas-rows"), page.data.map(row));
-  show(find("atlases-empty"), page.data.length === 0);
-  show(find("atlases-table"), page.data.length > 0);
-  show(find("atlases-more"), page.next_cursor !== null && wanted < LARGEST_PAGE);
-}
-
-const list = polled(draw);
-
-export function open() {
-  wanted = PAGE;
-  return list.open();
-}
-
-export const { close } = list;
-
-export function begin() {
-  find("atlases-more").addEventListener("click", () => {
-    wanted = Math.min(wanted * 2, LARGEST_PAGE);
-    draw().catch(tell);
-  });
-}
+export const { open, close, begin } = listing("/v1/atlases", { rows: "atlas-rows", empty: "atlases-empty", table: "atlases-table", more: "atlases-more" }, row);

@@ -1,12 +1,5 @@
-import { read } from "./api.js";
-import { ago, duration, find, make, replaceRows, show, words } from "./dom.js";
-import { tell } from "./notices.js";
-import { polled } from "./polling.js";
-
-const PAGE = 25;
-const LARGEST_PAGE = 1000;
-
-let wanted = PAGE;
+import { ago, duration, make, words } from "./dom.js";
+import { listing } from "./listing.js";
 
 function row(batch) {
   const { succeeded, failed, canceled } = batch.counts;
@@ -30,26 +23,4 @@ function row(batch) {
   );
 }
 
-async function draw() {
-  const page = await read(`/v1/batches?limit=${wanted}`);
-  replaceRows(find("batch-rows"), page.data.map(row));
-  show(find("batches-empty"), page.data.length === 0);
-  show(find("batches-table"), page.data.length > 0);
-  show(find("batches-more"), page.next_cursor !== null && wanted < LARGEST_PAGE);
-}
-
-const list = polled(draw);
-
-export function open() {
-  wanted = PAGE;
-  return list.open();
-}
-
-export const { close } = list;
-
-export function begin() {
-  find("batches-more").addEventListener("click", () => {
-    wanted = Math.min(wanted * 2, LARGEST_PAGE);
-    draw().catch(tell);
-  });
-}
+export const { open, close, begin } = listing("/v1/batches", { rows: "batch-rows", empty: "batches-empty", table: "batches-table", more: "batches-more" }, row);
