@@ -45,8 +45,8 @@ def tar_of(images: list[bytes]) -> bytes:
 
 
 def test_workers_killed(cluster: Cluster, tmp_path: Path) -> None:
-    """Kill -9 of a worker's child, then of a whole worker. Guards: a lost shard is handed out again, and whoever ends the
-    last one makes them one, each image counted once.
+    """Kill -9 of a worker's child, then of a whole worker. Guards: a lost shard is handed out again, and whoever ends
+    the last one makes them one, each image counted once.
     """
     images = scenes()
     cluster.objects.put("wide/shard-000.tar", tar_of(images))

@@ -18,7 +18,13 @@ from pydantic import SecretStr
 from tests.servers import free_port, wait_until
 from tests.worker.stubs import CARD, png, upload
 
-from accentor.errors import InvalidWeightsError, ModelNotReadyError, NotFoundError, StateUnavailableError
+from accentor.errors import (
+    InvalidWeightsError,
+    ModelNotReadyError,
+    NotFoundError,
+    StateUnavailableError,
+    StorageUnavailableError,
+)
 from accentor.settings import ModelSource, Settings
 from accentor.spec import Logit, ModelCard
 from accentor.state import JobStore, NewBatch, Shard, Work, celery_producer, connect, queue_name, shard_publisher
@@ -156,6 +162,19 @@ def test_a_tick_outlives_what_nobody_foresaw(settings: Settings, redis_client: "
     ticker.start()
     wait_until(lambda: len(sent) > 1, timeout_s=5, what="a second tick")
     ticker.stop()
+
+
+def test_shards_are_handed_out_while_the_store_is_down(settings: Settings, redis_client: "redis.Redis[bytes]") -> None:
+    """An atlas cannot go on then, whose step the ticker looks after as well."""
+    jobs = JobStore(redis_client)
+    sent: list[str] = []
+
+    def step() -> None:
+        raise StorageUnavailableError("the store is away")
+
+    jobs.create_batch(NewBatch("b", "toy", "d" * 64, "bulk", 9, datetime.now(UTC)))
+    Ticker(jobs, lambda shard: sent.append(shard.id), settings, lambda: None, step).tick()
+    assert sent
 
 
 def test_a_worker_is_ready_until_it_stops(redis_client: "redis.Redis[bytes]") -> None:

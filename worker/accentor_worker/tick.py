@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Ticker:
     """Sweeps and dispatches every ``settings.tick_s`` until stopped; many workers may do so at once.
 
-    ``step`` is called before each dispatch, ``tidy`` once a minute.
+    ``step`` is called after each dispatch, which does not wait for what it waits for; ``tidy`` once a minute.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Ticker:
         """Look once."""
         try:
             sweep(self._jobs, self._publish, self._settings)
-            self._step()
             dispatch(self._jobs, self._publish, self._settings)
+            self._step()
             if time.monotonic() >= self._next_tidy:
                 self._next_tidy = time.monotonic() + TIDY_S
                 self._tidy()
