@@ -57,6 +57,8 @@ async def event_response(
     204: the sign for browsers to come back no more.
     """
     first = await services.looks.look(name, look)
+    if first.ended:  # as it was seen for another reader: it may have been retried since
+        first = await run_in_threadpool(look)
     if first.ended and first.id == last_event_id:
         return Response(status_code=204)
     return StreamingResponse(

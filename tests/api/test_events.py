@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.api.service import Service, picture
 
-from accentor.spec import JobState, Progress
+from accentor.spec import Failure, JobState, Progress
 from accentor_api import events
 
 READERS = 12
@@ -96,6 +96,19 @@ def test_a_reader_that_knows_the_end_is_sent_away(service: Service, batch: str) 
     assert status["state"] == "succeeded"
     answer = service.http.get(f"/v1/batches/{batch}/events", headers={"Last-Event-ID": name})
     assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_a_retried_batch_goes_on_for_one_who_asks_right_after(service: Service, batch: str) -> None:
+    for index in range(3):
+        service.begin(batch, index, Progress(step=1, steps=2))
+        service.fail(batch, index, Failure(code="unexpected", detail="it broke", attempts=1))
+    assert read_events(service, f"/v1/batches/{batch}/events")[-1][1]["state"] == "failed"
+    service.http.post(f"/v1/batches/{batch}/retry").raise_for_status()
+    worker = meanwhile(lambda: service.run(batch, 0, 1, 2))
+    found = read_events(service, f"/v1/batches/{batch}/events")
+    worker.join()
+    assert found[0][1]["state"] == "running"
+    assert found[-1][1]["state"] == "succeeded"
 
 
 def test_a_job_with_its_progress(service: Service) -> None:
