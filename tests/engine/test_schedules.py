@@ -8,7 +8,7 @@ from torch import nn
 
 from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs, memory
 from accentor.engine.couplings import Diversity
-from accentor.engine.memory import bytes_per_pair
+from accentor.engine.memory import HELD, bytes_per_pair
 from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, steps_needed, strength_step
 from accentor.errors import InvalidRecipeError, InvalidRequestError
 from accentor.spec import Recipe, parse_feature, resolve_recipe
@@ -268,7 +268,7 @@ def test_images_that_are_kept_count_as_memory(tiny):
     def needed(**settings):
         return bytes_per_pair(tiny, frozenset({"late"}), changed(**settings), (40, 30))
 
-    one = 4 * 4 * 40 * 30
+    one = int(HELD * 4 * 4 * 40 * 30)
     plain = needed(snapshots=1)
     assert needed(snapshots=6) - plain == 5 * one
     assert needed(snapshots=1, strengths=(0.5, 1.0, 2.0)) - plain == 2 * one
