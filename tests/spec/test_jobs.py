@@ -70,7 +70,7 @@ def test_key_is_pinned(card):
         {"recipe": {"steps": Recipe().steps}},
         {"recipe": {"size": 256}},
         {"recipe": {"regularization_layer": "stem"}},
-        {"recipe": {"noise_std": 0, "crop_size": [0.05, 0.99]}},
+        {"recipe": {"noise_std": 0, "crop_size": list(Recipe().crop_size)}},
         {"seed": 0},
         {"custom_id": "mine"},
         {"metadata": {"who": "me"}},
