@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from accentor.errors import AccentorError, InvalidRequestError, error_from_code
+from accentor.errors import AccentorError, InvalidRequestError, error_from_code, what_is_wrong
 
 MAX_LISTED = 50
 """Faults that are told one by one; nobody need look for many more."""
@@ -67,7 +67,7 @@ def _fault(error: Mapping[str, Any], body: Any) -> Fault:
 
 
 def _detail(error: Mapping[str, Any]) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = what_is_wrong(error)
     message = message[:1].lower() + message[1:]
     given = error.get("input")
     if error["type"] == "missing" or isinstance(given, dict | list | tuple | None):

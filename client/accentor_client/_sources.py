@@ -8,7 +8,7 @@ from typing import Any, Literal, Required, TypedDict, TypeVar
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from accentor.errors import AccentorError, InvalidImageError, InvalidRequestError
+from accentor.errors import AccentorError, InvalidImageError, InvalidRequestError, what_is_wrong
 from accentor.images import open_image
 from accentor.spec import (
     BatchSpec,
@@ -155,5 +155,7 @@ def checked(kind: type[M], fields: Mapping[str, Any]) -> M:
         cause = faults[0].get("ctx", {}).get("error")
         if len(faults) == 1 and isinstance(cause, AccentorError):
             raise cause from error
-        told = "; ".join(": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]])) for fault in faults)
+        told = "; ".join(
+            ": ".join(filter(None, [".".join(map(str, fault["loc"])), what_is_wrong(fault)])) for fault in faults
+        )
         raise InvalidRequestError(told) from error

@@ -46,6 +46,7 @@ Each class has a stable ``code`` (it never changes once released) and the HTTP `
         └── MissingServerError      missing-server        503
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -376,3 +377,8 @@ def _subclasses(base: type[AccentorError]) -> dict[str, type[AccentorError]]:
 def error_from_code(code: str, detail: str, **extra: Any) -> AccentorError:
     """Rebuild the error that was sent as (code, detail); an unknown code becomes a plain `AccentorError`."""
     return _subclasses(AccentorError).get(code, AccentorError)(detail, **extra)
+
+
+def what_is_wrong(fault: Mapping[str, Any]) -> str:
+    """Return what a fault that pydantic found says, for a person."""
+    return str(fault["msg"]).removeprefix("Value error, ")

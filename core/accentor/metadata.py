@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from accentor.errors import InvalidImageError
+from accentor.errors import InvalidImageError, what_is_wrong
 from accentor.images import DAMAGE, check_size
 from accentor.spec import Recipe, Sha256, resolve_recipe
 
@@ -83,7 +83,7 @@ class Metadata(BaseModel):
         try:
             return cls.model_validate({key: _decoded(key, value) for key, value in found.items()})
         except ValidationError as error:
-            faults = "; ".join(f"{PREFIX}{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+            faults = "; ".join(f"{PREFIX}{fault['loc'][0]}: {what_is_wrong(fault)}" for fault in error.errors())
             raise InvalidImageError(f"{name} carries damaged metadata: {faults}") from error
         except json.JSONDecodeError as error:
             raise InvalidImageError(f"{name} carries damaged metadata: {error.doc!r} is no JSON: {error}") from error

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from accentor.errors import InvalidRequestError, UnknownModelError
+from accentor.errors import InvalidRequestError, UnknownModelError, what_is_wrong
 from accentor.logs import LogFormat, LogLevel
 from accentor.spec.jobs import ModelName
 
@@ -156,7 +156,7 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"ACCENTOR_{'__'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()
+            f"ACCENTOR_{'__'.join(map(str, fault['loc'])).upper()}: {what_is_wrong(fault)}" for fault in error.errors()
         )
         raise InvalidRequestError(f"the settings are not valid: {faults}") from error
 

@@ -168,4 +168,6 @@ def test_what_can_be_seen_here_is_not_sent(service: Service, client: Client) -> 
         client.jobs.create(model="toy", feature="logit:0", image=ref, seed=-1)
     with pytest.raises(InvalidRequestError, match="features and images"):
         client.batches.create(model="toy", images=[ref])
+    with pytest.raises(InvalidRequestError, match="^expected either layer or dictionary$"):
+        client.datasets.scan("birds", model="toy")
     assert service.jobs.recent(1) == []

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from accentor.errors import InvalidRecipeError
+from accentor.errors import InvalidRecipeError, what_is_wrong
 from accentor.spec.features import Feature, LayerName
 
 MAX_STEPS = 10_000
@@ -227,7 +227,7 @@ def resolve_recipe(value: "str | Mapping[str, Any] | Recipe") -> Recipe:
         return Recipe.model_validate(value)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'recipe'} = {fault['input']!r}: {fault['msg']}"
+            f"{'.'.join(map(str, fault['loc'])) or 'recipe'} = {fault['input']!r}: {what_is_wrong(fault)}"
             for fault in error.errors()
         )
         raise InvalidRecipeError(f"the recipe is not valid: {faults}") from error

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
-from accentor.errors import InvalidFeatureError
+from accentor.errors import InvalidFeatureError, what_is_wrong
 from accentor.spec.features.algebra import Product, Sum, Term
 from accentor.spec.features.atoms import (
     Blur,
@@ -94,7 +94,7 @@ def _first_message(error: ValueError) -> str:
     if errors is None:
         return str(error)
     first = errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else str(first["msg"])
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), what_is_wrong(first)]))
 
 
 def replace_atoms(feature: AnyFeature, change: Callable[[OneAtom], OneAtom]) -> AnyFeature:
