@@ -16,12 +16,15 @@ from accentor.engine import load_model
 from accentor.engine.atlas import AtlasOptions, build_atlas, folder_items
 from accentor.engine.atlas.agreement import agreement
 from accentor.engine.atlas.building import Build, Told
+from accentor.engine.atlas.evaluating import Evaluator, Evidence, KeptInFolder
 from accentor.engine.atlas.layout import nearest_of, positions_of, principal
 from accentor.engine.atlas.pictures import still_rising
+from accentor.engine.atlas.planning import Wanted
 from accentor.engine.atlas.ranks import Ranks
 from accentor.engine.dictionaries import EncoderDictionary, channels_of
 from accentor.engine.reference import sample_paths
-from accentor.errors import InvalidImageError, UnknownLayerError
+from accentor.engine.scan import Item
+from accentor.errors import InvalidImageError, NotFoundError, UnknownLayerError
 from accentor.spec import JobSpec, KeyMaker, Recipe
 
 RECIPE = Recipe(steps=4, crops=2, strengths=(-1, 0, 1), snapshots=4)
@@ -147,6 +150,38 @@ def test_killed_in_the_middle_it_goes_on(scenes, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert read_chunk(out, "head")["failures"] == 0
     assert all(one["strip"] for one in read_chunk(out, "features/0")["shown"])
+
+
+def test_an_image_that_goes_while_the_atlas_is_built_is_named(model, tmp_path):
+    paths = [shutil.copy(path, tmp_path / path.name) for path in sample_paths()[:3]]
+    told = Told(say=lambda line: paths[0].unlink() if line.startswith("select") else None)
+    with pytest.raises(InvalidImageError, match=f"{paths[0].name} was scanned, and cannot be read any more"):
+        build_atlas(model, "block4", folder_items(tmp_path), tmp_path / "atlas", RECIPE, OPTIONS, told=told)
+
+
+def test_coherence_is_measured_with_the_images_that_are_still_there(model, tmp_path):
+    def gone():
+        raise NotFoundError("it is gone")
+
+    feature = channels_of(model, "block4").feature(1)
+    natural = [Wanted(feature, Item(path.name, lambda path=path: path), path.name) for path in sample_paths()[:3]]
+    random = [(Item(path.name, lambda path=path: path), path.name) for path in sample_paths()[3:5]]
+    made = [(one, torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))) for one in natural[:2]]
+    without = [*natural[:2], Wanted(feature, Item("gone", gone), "gone")]
+
+    def measured(name, natural, random):
+        kept = KeptInFolder(tmp_path / name)
+        found = Evaluator(kept, model, random).evaluate(feature, made, natural, lambda one: one.sha256)
+        return found, len(list(tmp_path.glob(f"{name}/*/*.json")))
+
+    there, is_kept = measured("there", natural[:2], random[:1])
+    assert is_kept
+    assert there.mean > 0
+    assert measured("gone", without, [random[0], (Item("gone", gone), "gone")]) == (there, 0)
+    alone, is_kept = measured("alone", natural[:2], [(Item("gone", gone), "gone")])
+    assert (alone.mean, is_kept) == (there.mean, 0)
+    assert {random for _, _, _, random in alone.depths} == {None}
+    assert measured("none", [natural[0], without[-1]], random) == (Evidence(None, ()), 0)
 
 
 def test_bad_folders_and_layers_are_refused(model, scenes, tmp_path):

@@ -15,7 +15,7 @@ from accentor.engine.dictionaries import Dictionary, channels_of
 from accentor.engine.models import Model
 from accentor.engine.running import OnStep
 from accentor.engine.scan import Item, Scan, scan_in_shards
-from accentor.errors import AccentorError
+from accentor.errors import AccentorError, InvalidImageError
 from accentor.spec import Recipe
 from accentor.spec.atlases import SCAN_CODE, again_recipe, again_seed, sweeping
 
@@ -150,10 +150,17 @@ class Build:
         )
 
     def sha256(self, image: int) -> str:
-        """Return the digest of an image's file."""
+        """Return the digest of an image's file; `InvalidImageError` if it is gone since it was scanned."""
         if image not in self.digests:
-            with Path(self.items[image].id).open("rb") as file:
-                self.digests[image] = hashlib.file_digest(file, "sha256").hexdigest()
+            path = Path(self.items[image].id)
+            try:
+                with path.open("rb") as file:
+                    self.digests[image] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                gone = (
+                    f"{path} was scanned, and cannot be read any more: {error.strerror}; built again, the rest goes on"
+                )
+                raise InvalidImageError(gone) from error
         return self.digests[image]
 
     def _accentuate(self, store: PictureStore, wanted: Iterator[Wanted], total: int) -> None:

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from accentor.engine.atlas.pictures import STRIP_VERSION
 from accentor.engine.atlas.planning import Wanted
-from accentor.engine.canvas import fit_canvas
+from accentor.engine.canvas import ImageLike, fit_canvas
 from accentor.engine.evaluate import circuit_layers, coherence, coherence_of_natural
 from accentor.engine.models import Model
 from accentor.engine.scan import Item
@@ -86,7 +89,10 @@ class Evaluator:
         natural: Sequence[Wanted],
         key_of: Callable[[Wanted], str],
     ) -> Evidence:
-        """Return the coherence of pictures [3, H, W], known by their content keys, with the natural images."""
+        """Return the coherence of pictures [3, H, W], known by their content keys, with the natural images.
+
+        Images that can no longer be read are left out; what is measured without them is not kept.
+        """
         if len(made) < LEAST or len(natural) < LEAST:
             return Evidence(None, ())
         keys = [key_of(one) for one, _ in made]
@@ -95,36 +101,53 @@ class Evaluator:
         kept = self._kept.get(name, keys[0])
         if kept is not None:
             return Evidence(kept["mean"], tuple(tuple(depth) for depth in kept["depths"]))
-        found = self._measure(feature, [picture for _, picture in made], [one.item for one in natural])
-        self._kept.put(name, keys[0], {"mean": found.mean, "depths": found.depths})
+        excited = self._read([one.item for one in natural])
+        found = self._measure(feature, [picture for _, picture in made], excited)
+        if len(excited) == len(natural) and len(self._others) == len(self._random):
+            self._kept.put(name, keys[0], {"mean": found.mean, "depths": found.depths})
         return found
 
-    def _measure(self, feature: Feature, pictures: Sequence[Tensor], natural: Sequence[Item]) -> Evidence:
+    def _measure(self, feature: Feature, pictures: Sequence[Tensor], excited: Sequence[Tensor]) -> Evidence:
         layers = circuit_layers(self._model, feature)
-        if not layers:
+        if not layers or len(excited) < LEAST:
             return Evidence(None, ())
-        side = self._model.card.input_size
+        natural = torch.stack(list(excited))
+        shown = torch.stack([self._square(picture) for picture in pictures])
         try:
-            shown, excited, other = (
-                torch.stack([_square(image, side, self._model.card.channels) for image in images])
-                for images in (pictures, natural, self._random)
-            )
-            own = coherence(self._model, feature, shown, excited, layers)
-            ceiling = coherence_of_natural(self._model, feature, excited, layers)
-            floor = coherence(self._model, feature, other, excited, layers)
+            own = coherence(self._model, feature, shown, natural, layers)
+            ceiling = coherence_of_natural(self._model, feature, natural, layers)
+            others = torch.stack(self._others) if self._others else None
+            floor = {} if others is None else coherence(self._model, feature, others, natural, layers)
         except RequestError:
             return Evidence(None, ())
         depths = tuple(
-            (layer, own[layer].cosine, _finite(ceiling[layer].cosine), _finite(floor[layer].cosine))
+            (
+                layer,
+                own[layer].cosine,
+                _finite(ceiling[layer].cosine),
+                _finite(floor[layer].cosine) if floor else None,
+            )
             for layer in layers
             if _finite(own[layer].cosine) is not None
         )
         return Evidence(sum(depth[1] for depth in depths) / len(depths) if depths else None, depths)
 
+    @cached_property
+    def _others(self) -> list[Tensor]:
+        return self._read(self._random)
 
-def _square(image: Tensor | Item, side: int, channels: int) -> Tensor:
-    pixels = fit_canvas(image.read() if isinstance(image, Item) else image, side, channels)
-    return torch.nn.functional.interpolate(pixels[None], (side, side), mode="bilinear", antialias=True)[0].clamp(0, 1)
+    def _read(self, items: Sequence[Item]) -> list[Tensor]:
+        """Return the images that are still there."""
+        found = []
+        for item in items:
+            with suppress(RequestError):
+                found.append(self._square(item.read()))
+        return found
+
+    def _square(self, image: ImageLike) -> Tensor:
+        side = self._model.card.input_size
+        pixels = fit_canvas(image, side, self._model.card.channels)
+        return functional.interpolate(pixels[None], (side, side), mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
 def _finite(value: float) -> float | None:
