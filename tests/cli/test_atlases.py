@@ -3,9 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 from tests.api.conftest import bare, running, service
 from tests.api.service import Service, picture
 from tests.cli.test_service_commands import Run, run
+
+from accentor.cli.atlases import dictionary_of
+from accentor.engine import load_model
+from accentor.errors import InvalidFeatureError, InvalidRequestError
 
 __all__ = ["bare", "run", "running", "service"]
 
@@ -36,11 +42,27 @@ def test_from_a_folder_to_its_end(run: Run, service: Service, tmp_path: Path) ->
     assert run("atlas", "list")[2].strip() == "no atlases yet"
 
 
+def test_a_file_of_directions_is_of_the_layer_that_is_said(tmp_path: Path) -> None:
+    model = load_model("reference", device="cpu")
+    path = tmp_path / "rows.npy"
+    np.save(path, np.eye(3, 112, dtype=np.float32))
+    assert dictionary_of(str(path), "block4", model).layer == "block4"
+    with pytest.raises(InvalidFeatureError, match="does not say what layer"):
+        dictionary_of(str(path), None, model)
+    with pytest.raises(InvalidRequestError, match="block4 is none"):
+        dictionary_of("block4", "block3", model)
+
+
 def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
+    npy = tmp_path / "inner" / "rows.npy"
+    npy.parent.mkdir()
+    npy.touch()
     for arguments, said in (
         (("--features", "conv1", "--dataset", "none"), "there is no dataset 'none'"),
         (("--features", "conv9", "--dataset", "none"), "(and 1 more)"),
         (("--features", "conv1", "--dataset", "d", "--weights", "w.safetensors"), "the service decides that"),
+        (("--features", "conv1", "--dataset", "d", "--layer", "conv1"), "it goes with --local"),
+        (("--features", npy, "--dataset", "none"), f"`accentor dictionary create NAME {npy}` sends it"),
         (("--features", "conv1", "--dataset", tmp_path), "no images"),
         (("--features", "conv1", "--dataset", "d", "--local"), "--local without --out"),
         (("--features", "conv1", "--dataset", "d", "--out", "x", "--detach"), "fetch it later"),

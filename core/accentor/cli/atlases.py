@@ -71,6 +71,9 @@ def build_command(
     ] = None,
     model: ModelOption = "reference",
     weights: WeightsOption = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", "-l", help="With --local, of a dictionary's file that does not say it.")
+    ] = None,
     recipe: RecipeOption = "natural",
     steps: StepsOption = None,
     strength: StrengthOption = None,
@@ -97,15 +100,17 @@ def build_command(
     if local:
         if out is None:
             raise InvalidRequestError("--local without --out: say which folder the site goes into")
-        page = _build_here(features, Path(dataset), out, chosen, shown, (model, weights, device), as_json=as_json)
+        page = _build_here(
+            (features, layer), Path(dataset), out, chosen, shown, (model, weights, device), as_json=as_json
+        )
         if as_json:
             print_json({"page": str(page)})
         else:
             _point_to(page.absolute().as_uri())
         return
-    for name, value in (("--weights", weights), ("--device", device)):
+    for name, value in (("--weights", weights), ("--layer", layer), ("--device", device)):
         if value is not None:
-            raise InvalidRequestError(f"{name} {value}: the service decides that for its models; it goes with --local")
+            raise InvalidRequestError(f"{name} {value}: the service decides that; it goes with --local")
     _build_there(
         features,
         dataset,
@@ -201,7 +206,7 @@ def delete(
 
 
 def _build_here(
-    features: str,
+    features: tuple[str, str | None],
     dataset: Path,
     out: Path,
     recipe: Recipe,
@@ -217,7 +222,7 @@ def _build_here(
     items = folder_items(dataset)
     model, weights, device = loading
     loaded = load_model(model, weights=weights, device=device)
-    dictionary = dictionary_of(features, loaded)
+    dictionary = dictionary_of(*features, loaded)
     name = dataset.resolve().name or "dataset"
     with progress(len(items), shown=not as_json) as told:
         return build_atlas(loaded, dictionary, items, out, recipe, AtlasOptions(**shown), dataset=name, told=told)
@@ -262,7 +267,10 @@ def _kind_of(client: "Client", model: str, features: str) -> str:
         return "layer"
     try:
         client.dictionaries.get(features)
-    except NotFoundError:
+    except NotFoundError as error:
+        if Path(features).exists():
+            sent = f"`accentor dictionary create NAME {features}` sends it to the service; --local builds here"
+            raise InvalidRequestError(f"--features {features} is a file here: {sent}") from error
         return "layer"
     return "dictionary"
 
@@ -309,12 +317,14 @@ def _end_with(state: BatchState) -> None:
         raise typer.Exit(EXIT_JOB_FAILED)
 
 
-def dictionary_of(features: str, model: "Model") -> "Dictionary":
-    """Return the dictionary of a file, or all channels of a layer."""
+def dictionary_of(features: str, layer: str | None, model: "Model") -> "Dictionary":
+    """Return the dictionary of a file, for a layer that the file may not say, or all channels of a layer."""
     from accentor.engine.dictionaries import channels_of, load_dictionary, registered_dictionaries
 
     if features in registered_dictionaries() or Path(features).exists():
-        return load_dictionary(features)
+        return load_dictionary(features, layer)
+    if layer is not None:
+        raise InvalidRequestError(f"--layer {layer}: it goes with a dictionary's file, and {features} is none")
     return channels_of(model, features)
 
 
