@@ -2,13 +2,14 @@
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
-from tests.atlas.synthetic import HOSTILE, PICTURES, SIDE, atlas, color_at
+from tests.atlas.synthetic import HOSTILE, PICTURES, SIDE, atlas, color_at, features
 
 from accentor.atlas import publish
 
@@ -80,6 +81,31 @@ def test_the_map_shows_thumbnails_and_zooming_shows_fewer_and_larger_parts(page,
     page.locator("canvas.map").hover()
     page.mouse.wheel(0, -600)
     until(page, "Number(document.querySelector('.map-box').dataset.scale) > 4")
+
+
+def test_the_buttons_cover_no_part_of_the_map(page, site):
+    page.goto(site)
+    page.wait_for_selector("canvas.map")
+    top = page.locator("canvas.map").bounding_box()["y"]
+    buttons = [one.bounding_box() for one in page.locator(".zoom button").all()]
+    assert len(buttons) == 2
+    assert all(box["y"] + box["height"] <= top for box in buttons)
+
+
+def test_a_measure_that_is_the_same_everywhere_is_one_bar_in_the_middle(page, tmp_path):
+    alike = [one.model_copy(update={"density": 1.0, "std": 0.0}) for one in features(4)]
+    site = publish(replace(atlas(tmp_path / "pictures", 4), features=alike), tmp_path / "site").as_uri()
+    page.goto(site)
+    chart = page.locator("svg[aria-label^='Distribution of density over 4 features']")
+    chart.wait_for()
+    assert chart.locator("text").all_text_contents() == ["median 1", "1"]
+    bar = chart.locator("rect").bounding_box()
+    whole = chart.bounding_box()
+    assert bar["width"] > 10
+    assert bar["x"] + bar["width"] / 2 == pytest.approx(whole["x"] + whole["width"] / 2, abs=2)
+    page.goto(f"{site}#/feature/1")
+    page.wait_for_selector(".facts-row")
+    assert page.locator(".facts-row dd").first.inner_text() == "–"
 
 
 def test_a_click_on_the_map_opens_the_feature_under_it(page, site):
@@ -286,6 +312,15 @@ def test_nothing_is_wider_than_a_phone(page, site, route):
     page.goto(f"{site}{route}")
     page.wait_for_selector("main h1")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_both_classes_of_an_error_stand_side_by_side_on_a_phone(page, site):
+    page.set_viewport_size({"width": 375, "height": 720})
+    page.goto(f"{site}#/errors")
+    page.wait_for_selector(".error .viewer[data-ready]")
+    predicted, true = (one.bounding_box() for one in page.locator(".error .viewer").all())
+    assert predicted["y"] == true["y"]
+    assert predicted["x"] + predicted["width"] < true["x"]
 
 
 def test_the_theme_switches_and_stays(page, site):

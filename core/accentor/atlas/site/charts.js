@@ -11,6 +11,7 @@ Atlas.charts = (() => {
   const GUTTER = 44;
   const BEYOND = 0.5;
   const LINE = 11;
+  const ALONE = 15;
 
   function svg(tag, options = {}, text = null) {
     const node = document.createElementNS(SPACE, tag);
@@ -28,6 +29,12 @@ Atlas.charts = (() => {
   const scale = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
 
   function histogram({ low, high, counts }, label, marks = []) {
+    if (low < high) return bars({ low, high, counts }, label, marks, [[low, "start"], [high, "end"]]);
+    const around = Array.from({ length: ALONE }, (_, place) => (2 * place + 1 === ALONE ? Math.max(...counts) : 0));
+    return bars({ low: low - 1, high: low + 1, counts: around }, label, marks, [[low, "middle"]]);
+  }
+
+  function bars({ low, high, counts }, label, marks, ends) {
     const root = frame(label);
     const tallest = Math.max(...counts, 1);
     const reach = BEYOND * (high - low);
@@ -51,7 +58,7 @@ Atlas.charts = (() => {
       root.append(svg("text", { x, y, "text-anchor": x > WIDTH - 40 ? "end" : x < 40 ? "start" : "middle" }, told));
     });
     const y = HEIGHT - 6;
-    root.append(svg("text", { x: across(low), y }, number(low)), svg("text", { x: across(high), y, "text-anchor": "end" }, number(high)));
+    for (const [value, anchor] of ends) root.append(svg("text", { x: across(value), y, "text-anchor": anchor }, number(value)));
     return root;
   }
 

@@ -51,7 +51,7 @@ Atlas.feature = (() => {
   }
 
   function facts(feature) {
-    const pairs = [["gain", `${number(feature.gain, 3)} σ`], ["fires on", percent(feature.density)], ["mean", number(feature.mean)], ["deviation", number(feature.std)]];
+    const pairs = [["gain", feature.gain === null ? "–" : `${number(feature.gain, 3)} σ`], ["fires on", percent(feature.density)], ["mean", number(feature.mean)], ["deviation", number(feature.std)]];
     return el("dl.facts-row", {}, pairs.map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value }))));
   }
 

@@ -97,11 +97,11 @@ Atlas.overview = (() => {
         refresh();
       } }),
       select("Show", [["all", "all"], ["alive", "not dead"], ["dead", "dead"], ["labelled", "with a label"], ["marked", "with a reliability mark"], ["failed", "with a failure"]], state.filter, (value) => { state.filter = value; refresh(); }));
-    map.node.append(el("div.zoom", {},
+    const zoom = el("div.zoom", {},
       el("button", { type: "button", "aria-label": "Zoom in", text: "+", onclick: map.zoomIn }),
-      el("button", { type: "button", "aria-label": "Zoom out", text: "−", onclick: map.zoomOut })));
+      el("button", { type: "button", "aria-label": "Zoom out", text: "−", onclick: map.zoomOut }));
 
-    const node = el("div.overview", {}, intro(about), tools, el("div.over-map", {}, found, legend), map.node, whole, el("h2", { text: "Features" }), rows.node);
+    const node = el("div.overview", {}, intro(about), tools, el("div.over-map", {}, found, legend, zoom), map.node, whole, el("h2", { text: "Features" }), rows.node);
     recolour(state.colour);
     refresh();
     return { node, title: about.title, redraw: () => recolour(state.colour) };
