@@ -24,6 +24,7 @@ START_LIMIT_S = 120.0
 END_LIMIT_S = 120.0
 WORKERS = 2
 LEASE_S = 3.0
+LOST = " is lost (died, "
 
 
 class Cluster:
@@ -144,11 +145,13 @@ class Cluster:
         check_objects(self.objects, told, undisturbed)
         return told
 
-    def kill_child(self, worker: Process) -> None:
-        """End the child of a worker that computes by kill -9."""
-        child = computing_child(worker.popen.pid)
-        assert child is not None
-        os.kill(child, signal.SIGKILL)
+    def kill_child(self) -> bool:
+        """End by kill -9 a child with a shard in hand, and wait until the shard is lost; false if no child has one."""
+        lost = self.log().count(LOST)
+        if not any(map(self._kill_child_of, self.workers)):
+            return False
+        wait_until(lambda: self.log().count(LOST) > lost, timeout_s=END_LIMIT_S, what="the child's shard is lost")
+        return True
 
     def kill_api(self) -> None:
         """End the API by kill -9."""
@@ -157,17 +160,27 @@ class Cluster:
 
     def busy_worker(self) -> Process:
         """Wait until a worker has a shard in hand, and return it."""
-        found: list[Process] = []
+        wait_until(lambda: any(map(self._is_busy, self.workers)), what="a worker has a shard in hand")
+        return next(filter(self._is_busy, self.workers))
 
-        def look() -> bool:
-            running = [shard.decode() for shard in self.connection.smembers(running_key("bulk", MODEL))]
-            tokens = [self.connection.hget(shard_key(shard), "token") or b"" for shard in running]
-            owners = {token.partition(b"/")[0].rpartition(b":")[2] for token in tokens}
-            found[:] = [worker for worker in self.workers if str(worker.popen.pid).encode() in owners]
-            return bool(found)
+    def _kill_child_of(self, worker: Process) -> bool:
+        """Stop the child and let Redis do what it has asked for: if that ends its shard, nothing would be lost."""
+        child = computing_child(worker.popen.pid)
+        if child is None:
+            return False
+        os.kill(child, signal.SIGSTOP)
+        self.connection.ping()
+        busy = self._is_busy(worker)
+        os.kill(child, signal.SIGKILL if busy else signal.SIGCONT)
+        return busy
 
-        wait_until(look, what="a worker has a shard in hand")
-        return found[0]
+    def _is_busy(self, worker: Process) -> bool:
+        for shard in self.connection.smembers(running_key("bulk", MODEL)):
+            fields = self.connection.hmget(shard_key(shard.decode()), "batch", "start", "stop", "token")
+            batch, start, stop, token = (field.decode() if field else "" for field in fields)
+            if f":{worker.popen.pid}/" in token:
+                return not all(state.terminal for state in self.jobs.job_states(batch, int(start), int(stop)))
+        return False
 
     def _ended(self, batch: str) -> int:
         counts = self.status(batch).counts

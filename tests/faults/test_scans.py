@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tests.faults.cluster import Cluster
 from tests.faults.jobs import MODEL
+from tests.servers import wait_until
 
 import accentor
 from accentor.engine.reference.scenes import render_scene
@@ -55,7 +56,7 @@ def test_workers_killed(cluster: Cluster, tmp_path: Path) -> None:
     def disturb(done: int, total: int | None) -> None:
         if not killed and done == 0:
             killed.append(done)
-            cluster.kill_child(cluster.busy_worker())
+            wait_until(cluster.kill_child, what="a child has a shard in hand")
         elif len(killed) == 1 and 1 <= done < SHARDS:
             killed.append(done)
             assert cluster.busy_worker().stop(signal.SIGKILL) == -signal.SIGKILL
