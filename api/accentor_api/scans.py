@@ -5,7 +5,7 @@ import re
 from accentor.errors import NotFoundError
 from accentor.spec import BatchState
 from accentor.spec.datasets import DatasetCard
-from accentor.spec.scans import ID_FORM, ScanSpec, ScanStatus, scan_batch
+from accentor.spec.scans import ID_FORM, ScanSpec, ScanStatus, WantedScan
 from accentor.storage.scans import TABLES, table_key
 from accentor_api.services import Services
 from accentor_api.submission import create, new_id
@@ -28,12 +28,12 @@ def start_scan(services: Services, dataset: DatasetCard, spec: ScanSpec) -> Scan
     if spec.dictionary is not None:
         dictionary = services.dictionaries.card(spec.dictionary)
         dictionary.check_model(model)
-    layer = dictionary.layer if dictionary else str(spec.layer)
-    batch = scan_batch(spec, dataset, model, layer, dictionary)
-    known = _known(services, dataset.reference, batch.scan)
+    wanted = WantedScan(spec, dataset, model, spec.layer, dictionary)
+    known = _known(services, dataset.reference, wanted.id)
     if known is not None and known.state in {"queued", "running", "ready"}:
         return known
     batch_id = new_id()
+    batch = wanted.batch(batch_id, services.datasets.names(dataset.reference))
     services.archive.keep(batch_id, batch, model)
     create(services, batch_id, batch, model, batch.total, shard_jobs=1)
     services.scans.set_batch(dataset.reference, batch.scan, batch_id)
@@ -56,7 +56,16 @@ def _known(services: Services, dataset: str, scan: str) -> ScanStatus | None:
     batch = services.scans.batch(dataset, scan)
     if card is not None:
         tables = {name: services.links.to(table_key(card, name)) for name in TABLES}
-        return ScanStatus(id=scan, dataset=dataset, state="ready", batch=batch, card=card, tables=tables)
+        return ScanStatus(
+            id=scan,
+            dataset=dataset,
+            state="ready",
+            batch=batch,
+            shards=card.shards,
+            done=card.shards,
+            card=card,
+            tables=tables,
+        )
     if batch is None:
         return None
     try:

@@ -1,7 +1,8 @@
 """Removing what nobody needs any more: batches whose lifetime is over or that were deleted, and abandoned uploads.
 
 A result is kept by its content and may be another batch's too. It goes only if no batch of the same model that is left
-uses the same image: that keeps some results longer than needed, and never removes one that somebody still has.
+uses the same image: that keeps some results longer than needed, and never removes one that somebody still has. A shard
+of a scan goes if no other scan that is left has it.
 """
 
 import json
@@ -12,7 +13,8 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from accentor.errors import IllegalTransitionError, NotFoundError, RequestError
-from accentor.spec import Jobs, KeyMaker, LineJobs
+from accentor.spec import Jobs, KeyMaker, ModelCard
+from accentor.spec.scans import ScanBatch
 from accentor.state import AtlasStore, JobStore
 from accentor.storage import ObjectStore
 from accentor.storage.batches import jobs_of, read_batch, read_card
@@ -70,27 +72,38 @@ def remove(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str, *, 
 def remove_results(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str) -> int:
     """Remove the results of a batch that no other batch may need; return how many there were."""
     card = read_card(objects, digest)
-    mine = jobs_of(objects, batch_id, read_batch(objects, batch_id), card)
-    free = images_of(mine)
+    free = needs_of(objects, batch_id, card)
     for other in _others(jobs, batch_id):
         if jobs.model_digest(other) == digest and free:
             with suppress(RequestError, ValidationError):
-                free -= images_of(jobs_of(objects, other, read_batch(objects, other), card))
-    keys, count = KeyMaker(card), 0
-    for job in mine if free else ():
-        if bytes.fromhex(job.image) in free:
-            key = keys.key(job)
-            objects.delete(result_key(key))
-            remove_objects(objects, f"{result_prefix(key)}/")
-            count += 1
+                free -= needs_of(objects, other, card)
+    count = 0
+    for key in _keys(objects, batch_id, card, free) if free else ():
+        objects.delete(result_key(key))
+        remove_objects(objects, f"{result_prefix(key)}/")
+        count += 1
     return count
 
 
-def images_of(jobs: Jobs | LineJobs) -> set[bytes]:
-    """Return the sha256 of every image that the jobs need, as bytes."""
+def needs_of(objects: ObjectStore, batch_id: str, card: ModelCard) -> set[bytes]:
+    """Return the sha256 of every image that the jobs of a batch need, or the keys of a scan's shards, as bytes."""
+    batch = read_batch(objects, batch_id)
+    if isinstance(batch, ScanBatch):
+        return {bytes.fromhex(shard.key) for shard in batch.shards}
+    jobs = jobs_of(objects, batch_id, batch, card)
     if isinstance(jobs, Jobs):
         return {bytes.fromhex(image) for image in jobs.images}
     return {bytes.fromhex(json.loads(line)["image"]) for line in jobs.lines()}
+
+
+def _keys(objects: ObjectStore, batch_id: str, card: ModelCard, free: set[bytes]) -> Iterator[str]:
+    """Yield the keys of a batch's results that need nothing but what is free."""
+    batch = read_batch(objects, batch_id)
+    if isinstance(batch, ScanBatch):
+        yield from (shard.key for shard in batch.shards if bytes.fromhex(shard.key) in free)
+        return
+    keys = KeyMaker(card)
+    yield from (keys.key(job) for job in jobs_of(objects, batch_id, batch, card) if bytes.fromhex(job.image) in free)
 
 
 def remove_objects(objects: ObjectStore, prefix: str) -> None:

@@ -12,7 +12,7 @@ from accentor.errors import AccentorError, IllegalTransitionError, NotFoundError
 from accentor.settings import Settings
 from accentor.spec import BatchState, BatchStatus, Failure, ModelCard
 from accentor.spec.atlases import AtlasBatch, AtlasSpec, AtlasStep, AtlasStepName, step_batch_id
-from accentor.spec.scans import ScanBatch, scan_batch
+from accentor.spec.scans import WantedScan
 from accentor.state import AtlasRecord, AtlasStore, JobStore, NewBatch
 from accentor.storage import ObjectStore
 from accentor.storage.atlases import AtlasObjects
@@ -87,7 +87,7 @@ class Stepper:
         total = 1
         if atlas.step is AtlasStepName.EVALUATE:
             total = AtlasObjects(self._objects, atlas.id).selection().parts
-        scan = self._scan(atlas.spec, card).scan
+        scan = self._scan(atlas.spec, card).id
         batch = AtlasBatch(
             atlas=atlas.id, step=atlas.step, total=total, scan=scan, spec=atlas.spec, metadata=metadata_of(atlas)
         )
@@ -96,25 +96,28 @@ class Stepper:
 
     def _begin_scan(self, atlas: AtlasRecord, card: ModelCard) -> None:
         """Make the scan, unless it is there or under way."""
-        batch = self._scan(atlas.spec, card, metadata_of(atlas))
-        if self._scans.card(batch.dataset, batch.scan) is not None:
-            there = AtlasStep(name=atlas.step, state=BatchState.SUCCEEDED, total=batch.total, done=batch.total)
-            self._atlases.move(atlas, there.model_copy(update={"cached": batch.total}), AtlasStepName.SELECT)
+        wanted = self._scan(atlas.spec, card)
+        dataset = wanted.dataset.reference
+        there = self._scans.card(dataset, wanted.id)
+        if there is not None:
+            counts = dict.fromkeys(("total", "done", "cached"), there.shards)
+            ended = AtlasStep(name=atlas.step, state=BatchState.SUCCEEDED, **counts)
+            self._atlases.move(atlas, ended, AtlasStepName.SELECT)
             return
-        others = self._scans.batch(batch.dataset, batch.scan)
+        others = self._scans.batch(dataset, wanted.id)
         if others is not None and self._runs(others):
             self._atlases.begin(atlas, others)
             return
         batch_id = step_batch_id(atlas.id, atlas.step)
+        batch = wanted.batch(batch_id, DatasetStore(self._objects).names(dataset), metadata_of(atlas))
         write_batch(self._objects, batch_id, batch)
-        self._scans.set_batch(batch.dataset, batch.scan, batch_id)
+        self._scans.set_batch(dataset, wanted.id, batch_id)
         self._create(atlas, card, batch, batch.total)
 
-    def _scan(self, spec: AtlasSpec, card: ModelCard, metadata: dict[str, str] | None = None) -> ScanBatch:
+    def _scan(self, spec: AtlasSpec, card: ModelCard) -> WantedScan:
         dataset = DatasetStore(self._objects).card(spec.dataset)
         dictionary = None if spec.dictionary is None else DictionaryStore(self._objects).card(spec.dictionary)
-        layer = dictionary.layer if dictionary else str(spec.layer)
-        return scan_batch(spec.scan, dataset, card, layer, dictionary, metadata)
+        return WantedScan(spec.scan, dataset, card, spec.layer, dictionary)
 
     def _runs(self, batch_id: str) -> bool:
         try:

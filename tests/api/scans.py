@@ -24,7 +24,7 @@ def finish(service: Service, status: dict[str, Any], tops: list[list[int]], fold
             **stored.model_dump(include=set(ScanSettings.model_fields)),
             "id": status["id"], "dataset": status["dataset"], "model": "toy", "model_digest": CARD.digest,
             "layer": stored.layer, "dictionary": stored.dictionary, "features": len(tops),
-            "seen": stored.images, "skipped": 0, "created_at": "2026-01-02T00:00:00Z",
+            "seen": stored.range(stored.total - 1).stop, "skipped": 0, "created_at": "2026-01-02T00:00:00Z",
         }
     )  # fmt: skip
     for name in TABLES:

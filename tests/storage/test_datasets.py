@@ -87,6 +87,7 @@ def test_a_prefix(objects: ObjectStore) -> None:
     assert (rows[0].label, rows[6].label, rows[0].width, rows[0].height) == ("cat", None, 24, 16)
     assert card.bytes == sum(row.bytes for row in rows) == sum(objects.size(f"photos/{row.id}") or 0 for row in rows)
     assert list(store.ids("d")) == [row.image for row in rows]
+    assert list(store.names("d")) == [(row.image, row.id, row.label) for row in rows]
     assert not list(objects.keys("images/"))
     again, is_new = DatasetStore(objects).create(spec(prefix="photos/"))
     assert (again, is_new) == (card, False)

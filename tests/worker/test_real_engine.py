@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,6 @@ from torch import nn
 from accentor.engine import Dictionary, Model, Pair, accentuate, accentuate_pairs
 from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary, register_dictionary
 from accentor.engine.scan import read_scan, scan
-from accentor.errors import NotFoundError
 from accentor.spec import (
     BatchSpec,
     Channel,
@@ -35,14 +35,14 @@ from accentor.spec import (
     parse_feature,
     sha256_hex,
 )
-from accentor.spec.datasets import DatasetCard, DatasetSpec
-from accentor.spec.scans import ScanBatch
+from accentor.spec.datasets import DatasetCard, DatasetSpec, Named
+from accentor.spec.scans import ScanBatch, ScanSettings, WantedScan
 from accentor.state import NewBatch, dispatch
 from accentor.storage.batches import write_batch
 from accentor.storage.catalog import StoredCatalog
 from accentor.storage.datasets import DatasetStore
 from accentor.storage.dictionaries import DictionaryStore
-from accentor.storage.keys import artefact_key, batch_spec_key, result_key
+from accentor.storage.keys import artefact_key, batch_spec_key, result_key, shard_key
 from accentor.storage.pinning import Pins
 from accentor.storage.scans import TABLES, ScanStore, table_key
 from accentor_worker.runner import run_shard
@@ -250,17 +250,29 @@ def test_what_the_file_of_an_encoder_does_not_say_is_in_the_card(
     assert (result.before, result.after) == (expected.before, expected.after)
 
 
-def scan_batch(services: Services, model: Model, card: DatasetCard, name: str = "b", **fields: object) -> ScanBatch:
-    """Store a scan of two images a job, as the API does, and hand out its shards."""
-    given = {
-        "scan": "0" * 16,
-        "dataset": card.reference,
-        "images": card.images,
-        "shard": 2,
-        "model": MODEL,
-        "layer": "2",
-    }
-    batch = ScanBatch.model_validate({**given, "top_k": 2, "top_features": 3, **fields})
+@pytest.fixture
+def in_twos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let shards of scans have two images each."""
+
+    def cut(images: Iterable[Named], *_: object) -> Iterator[list[Named]]:
+        listed = list(images)
+        return (listed[start : start + 2] for start in range(0, len(listed), 2))
+
+    monkeypatch.setattr("accentor.spec.scans.cut", cut)
+
+
+def scan_batch(
+    services: Services,
+    model: Model,
+    dataset: DatasetCard,
+    name: str = "b",
+    dictionary: DictionaryCard | None = None,
+    **settings: object,
+) -> ScanBatch:
+    """Store a scan as the API does, and hand out its shards."""
+    asked = ScanSettings.model_validate({"top_k": 2, "top_features": 3, **settings})
+    wanted = WantedScan(asked, dataset, model.card, "2", dictionary)
+    batch = wanted.batch(name, DatasetStore(services.objects).names(dataset.reference))
     write_batch(services.objects, name, batch)
     services.jobs.create_batch(
         NewBatch(name, MODEL, model.card.digest, "bulk", batch.total, datetime.now(UTC), shard_jobs=1)
@@ -277,6 +289,7 @@ def photographs(services: Services, count: int = 5) -> DatasetCard:
     return DatasetStore(services.objects).create(DatasetSpec(name="d", prefix="photos/"))[0]
 
 
+@pytest.mark.usefixtures("in_twos")
 def test_a_scan_in_shards_is_the_scan_at_once(services: Services, outbox: Outbox, model: Model, tmp_path: Path) -> None:
     card = photographs(services)
     batch = scan_batch(services, model, card)
@@ -300,7 +313,7 @@ def test_a_scan_in_shards_is_the_scan_at_once(services: Services, outbox: Outbox
     torch.testing.assert_close(stored.top.values, expected.top.values)
     torch.testing.assert_close(stored.mean, expected.mean)
     assert [row.id for row in stored.rows] == [f"{index}.png" for index in range(5)]
-    assert not list(services.objects.keys(f"datasets/d/{card.version}/scans/{batch.scan}/shards/"))
+    assert (found.shards, len(list(services.objects.keys("results/")))) == (3, 3)
     scan_batch(services, model, card, "again")
     for shard in outbox.ids[3:]:
         run_shard(real, shard)
@@ -318,6 +331,7 @@ def test_a_scan_in_shards_is_the_scan_at_once(services: Services, outbox: Outbox
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("in_twos")
 def test_a_scan_over_images_that_changed(services: Services, outbox: Outbox, model: Model) -> None:
     card = photographs(services)
     batch = scan_batch(services, model, card)
@@ -330,7 +344,7 @@ def test_a_scan_over_images_that_changed(services: Services, outbox: Outbox, mod
     assert (found.seen, found.skipped) == (3, 2)
     for index in range(5):
         services.objects.delete(f"photos/{index}.png")
-    scan_batch(services, model, card, "gone", scan="1" * 16)
+    scan_batch(services, model, card, "gone", top_k=3)
     for shard in outbox.ids[3:]:
         run_shard(replace(services, models=One(model)), shard)
     status = services.jobs.status("gone")
@@ -339,12 +353,13 @@ def test_a_scan_over_images_that_changed(services: Services, outbox: Outbox, mod
     assert "none of the 5 images" in failure.detail
 
 
+@pytest.mark.usefixtures("in_twos")
 def test_a_scan_of_a_dictionary(services: Services, outbox: Outbox, model: Model, tmp_path: Path) -> None:
     card = photographs(services)
     draw = torch.Generator().manual_seed(0)
     here = EncoderDictionary(name="five", layer="2", vectors=torch.randn(5, 8, generator=draw), activation="topk", k=2)
     made = make(services, model, here, tmp_path)
-    batch = scan_batch(services, model, card, dictionary=made.card.reference, code="pre")
+    batch = scan_batch(services, model, card, dictionary=made.card, code="pre")
     for shard in outbox.ids:
         run_shard(replace(services, models=One(model)), shard)
     found = ScanStore(services.objects).card(card.reference, batch.scan)
@@ -359,17 +374,16 @@ def test_a_scan_of_a_dictionary(services: Services, outbox: Outbox, model: Model
     assert told["max"] == pytest.approx(expected.largest.tolist())
 
 
-def test_a_shard_that_is_not_whole_is_scanned_again(services: Services, outbox: Outbox, model: Model) -> None:
-    """A worker was killed while it stored the tables of a shard, and later while it made all shards one."""
+@pytest.mark.usefixtures("in_twos")
+def test_a_shard_that_is_not_there_is_scanned_again(services: Services, outbox: Outbox, model: Model) -> None:
+    """A worker was killed before it stored a shard, and later while it made all shards one."""
     card = photographs(services)
     batch = scan_batch(services, model, card)
     store, real = ScanStore(services.objects), replace(services, models=One(model))
     for shard in outbox.ids[:2]:
         run_shard(real, shard)
-    prefix = f"datasets/d/{card.version}/scans/{batch.scan}"
-    services.objects.delete(f"{prefix}/shards/000001/features.parquet")
-    assert not store.has_shard(card.reference, batch.scan, 1)
-    run_shard(real, outbox.ids[2])
+    services.objects.delete(shard_key(batch.shards[1].key))
+    run_shard(replace(services, models=One(model)), outbox.ids[2])
     assert store.card(card.reference, batch.scan) is None
     scan_batch(services, model, card, "again")
     for shard in outbox.ids[3:]:
@@ -378,9 +392,6 @@ def test_a_shard_that_is_not_whole_is_scanned_again(services: Services, outbox: 
     found = store.card(card.reference, batch.scan)
     assert found is not None
     assert found.seen == 5
-    services.objects.delete(f"{prefix}/card.json")
-    with pytest.raises(NotFoundError):
-        store.get_shard(card.reference, batch.scan, 0, Path("never"))
 
 
 def test_a_scan_of_one_image_and_of_broken_features(
@@ -391,7 +402,7 @@ def test_a_scan_of_one_image_and_of_broken_features(
     rows = torch.randn(4, 8, generator=draw)
     rows[1], rows[2] = torch.nan, 0.0
     made = make(services, model, DirectionDictionary(name="broken", layer="2", vectors=rows), tmp_path)
-    batch = scan_batch(services, model, card, dictionary=made.card.reference)
+    batch = scan_batch(services, model, card, dictionary=made.card)
     run_shard(replace(services, models=One(model)), outbox.ids[0])
     store = ScanStore(services.objects)
     found = store.card(card.reference, batch.scan)

@@ -117,6 +117,11 @@ class Services:
         return OrderedDict()
 
     @cached_property
+    def shards_there(self) -> dict[str, int]:
+        """How many of the first shards of a scan, by its batch, were found to be there."""
+        return {}
+
+    @cached_property
     def images(self) -> Images:
         """The images that jobs name, the last ones decoded."""
         return Images(self.objects, self.settings.max_image_pixels)

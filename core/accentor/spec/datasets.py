@@ -29,6 +29,8 @@ MemberId = Annotated[str, Field(min_length=1, max_length=MAX_ID, description="wh
 Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
 Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY)]
 Source = Literal["prefix", "tars", "images"]
+Named = tuple[str, str, str | None]
+"""Sha256, id and label of an image of a dataset."""
 
 
 class _Frozen(BaseModel):

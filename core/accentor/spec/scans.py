@@ -1,12 +1,15 @@
 """Scans of datasets at a service: what is asked for, how it is queued, and the card of what was found."""
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from hashlib import blake2b
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accentor.spec.batches import MAX_TOP_K
-from accentor.spec.datasets import DatasetCard, DatasetReference
+from accentor.spec.datasets import DatasetCard, DatasetReference, Named
 from accentor.spec.dictionaries import DictionaryCard, DictionaryReference
 from accentor.spec.features import LayerName
 from accentor.spec.identity import Sha256, canonical_json, sha256_hex
@@ -16,10 +19,15 @@ from accentor.spec.status import Failure
 
 ID_DIGITS = 16
 MAX_TOP_FEATURES = 100
-SHARD_IMAGES = (256, 8_192)
-"""The fewest and the most images of a shard."""
-SHARDS = 256
-"""Shards that a large dataset is cut into: what is kept of each grows with the number of features."""
+SCAN_VERSION = 1
+"""Raised by one whenever a scan measures or keeps something else: what another version kept is never taken for ours."""
+
+SHARD_IMAGES = (256, 2_048)
+"""Images of a shard on average, the fewest and the most: what is kept of each grows with the number of features."""
+LEAST_SHARE, MOST_TIMES = 8, 4
+"""A shard has at least an eighth of the average, and at most four times as many images."""
+
+T = TypeVar("T")
 
 ID_FORM = rf"[0-9a-f]{{{ID_DIGITS}}}"
 ScanId = Annotated[str, Field(pattern=f"^{ID_FORM}$", description="of what is scanned, and how")]
@@ -52,14 +60,21 @@ class ScanSpec(ScanSettings):
         return self
 
 
+class ScanShard(_Frozen):
+    """Some of a dataset's images, one after the other."""
+
+    key: Sha256 = Field(description="of the content: the images with their names and labels, and how they are scanned")
+    images: Annotated[int, Field(ge=1)]
+
+
 class ScanBatch(ScanSettings):
     """A scan as it is queued: a batch whose jobs are shards of the dataset."""
 
     form: Literal["scan"] = "scan"
+    id: str = Field(description="of the batch")
     scan: ScanId
     dataset: DatasetReference
-    images: Annotated[int, Field(ge=1)]
-    shard: Annotated[int, Field(ge=1, description="images of a job")]
+    shards: Annotated[tuple[ScanShard, ...], Field(min_length=1)]
     model: ModelName
     layer: LayerName
     dictionary: DictionaryReference | None = None
@@ -71,36 +86,86 @@ class ScanBatch(ScanSettings):
     @property
     def total(self) -> int:
         """Number of jobs."""
-        return -(-self.images // self.shard)
+        return len(self.shards)
 
     def range(self, job: int) -> "range":
         """Return the indices of the images of a job."""
-        return range(job * self.shard, min((job + 1) * self.shard, self.images))
+        start = sum(shard.images for shard in self.shards[:job])
+        return range(start, start + self.shards[job].images)
 
 
-def scan_batch(
-    settings: ScanSettings,
-    dataset: DatasetCard,
-    model: ModelCard,
-    layer: str,
-    dictionary: DictionaryCard | None = None,
-    metadata: dict[str, str] | None = None,
-) -> ScanBatch:
-    """Return the scan of all channels of a layer, or of a dictionary of it, as it is queued."""
-    reference = None if dictionary is None else dictionary.reference
-    features = model.layer(layer).units if dictionary is None else dictionary.features
-    known = ScanSettings.model_validate(settings.model_dump(include=set(ScanSettings.model_fields)))
-    return ScanBatch(
-        **known.model_dump(),
-        scan=scan_id(known, dataset=dataset.digest, model=model.digest, layer=layer, dictionary=reference),
-        dataset=dataset.reference,
-        images=dataset.images,
-        shard=shard_images(dataset.images, features),
-        model=model.name,
-        layer=layer,
-        dictionary=reference,
-        metadata=metadata or {},
-    )
+@dataclass(frozen=True)
+class WantedScan:
+    """What is to be scanned, and how: all channels of a layer, or a dictionary, over a dataset."""
+
+    settings: ScanSettings
+    dataset: DatasetCard
+    model: ModelCard
+    layer: str | None
+    dictionary: DictionaryCard | None = None
+
+    @property
+    def id(self) -> str:
+        """Of the scan: the same of the same images, weights, features and settings."""
+        return sha256_hex(canonical_json({**self._measured, "dataset": self.dataset.digest}))[:ID_DIGITS]
+
+    def batch(self, batch_id: str, images: Iterable[Named], metadata: dict[str, str] | None = None) -> ScanBatch:
+        """Return the scan as it is queued; the images of the dataset are gone through once."""
+        parts = cut(images, self._average, lambda image: image[0])
+        return ScanBatch(
+            **self._settings,
+            id=batch_id,
+            scan=self.id,
+            dataset=self.dataset.reference,
+            shards=tuple(ScanShard(key=self._key(part), images=len(part)) for part in parts),
+            model=self.model.name,
+            layer=self._measured["layer"],
+            dictionary=self._measured["dictionary"],
+            metadata=metadata or {},
+        )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return self.settings.model_dump(mode="json", include=set(ScanSettings.model_fields))
+
+    @property
+    def _measured(self) -> dict[str, Any]:
+        return {
+            **self._settings,
+            "model": self.model.digest,
+            "layer": self.dictionary.layer if self.dictionary else self.layer,
+            "dictionary": self.dictionary.reference if self.dictionary else None,
+        }
+
+    @property
+    def _average(self) -> int:
+        features = self.dictionary.features if self.dictionary else self.model.layer(str(self.layer)).units
+        fewest, most = SHARD_IMAGES
+        return min(most, max(fewest, features // 4))
+
+    def _key(self, part: list[Named]) -> str:
+        return sha256_hex(canonical_json([SCAN_VERSION, self._measured, part]))
+
+
+def cut(images: Iterable[T], average: int, name: Callable[[T], str]) -> Iterator[list[T]]:
+    """Yield the images in shards that end where an image's name says so, wherever in the list it is.
+
+    So most shards of a list are those of the same list with other images put in or taken out. The ends of those that
+    would be too long, one in fifty, move along until a name ends one again.
+    """
+    part: list[T] = []
+    for image in images:
+        part.append(image)
+        ends = len(part) >= average // LEAST_SHARE and _number(name(image)) % average == 0
+        if ends or len(part) >= MOST_TIMES * average:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
 
 
 class ScanCard(ScanSettings):
@@ -113,6 +178,7 @@ class ScanCard(ScanSettings):
     layer: LayerName
     dictionary: DictionaryReference | None = None
     features: int
+    shards: int = Field(1, description="parts that the dataset was cut into")
     seen: int = Field(description="images that were read")
     skipped: int = Field(description="images that could not be read, or have changed")
     created_at: datetime
@@ -130,18 +196,3 @@ class ScanStatus(_Frozen):
     failure: Failure | None = Field(None, description="why the first shard that failed did")
     card: ScanCard | None = None
     tables: dict[str, str] = Field({}, description="links to its Parquet tables, once it is ready")
-
-
-def scan_id(settings: ScanSettings, *, dataset: str, model: str, layer: str, dictionary: str | None) -> str:
-    """Return the id of a scan: the same of the same images, weights, features and settings."""
-    fields = set(ScanSettings.model_fields)
-    known: dict[str, Any] = settings.model_dump(mode="json", include=fields)
-    said = {**known, "dataset": dataset, "model": model, "layer": layer, "dictionary": dictionary}
-    return sha256_hex(canonical_json(said))[:ID_DIGITS]
-
-
-def shard_images(images: int, features: int) -> int:
-    """Return how many images a shard has: a power of two, more for many images and for many features."""
-    fewest, most = SHARD_IMAGES
-    wanted = max(images // SHARDS, features // 4, fewest)
-    return min(most, 1 << (wanted - 1).bit_length())

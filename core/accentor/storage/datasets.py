@@ -11,7 +11,7 @@ from typing import TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from accentor.datasets.indexing import BLOCK, ENTRY, PREFIX, Index, build_index, ids_of, rows_of
+from accentor.datasets.indexing import BLOCK, ENTRY, PREFIX, Index, build_index, ids_of, names_of, rows_of
 from accentor.datasets.labels import read_labels
 from accentor.datasets.sources import members_of
 from accentor.errors import IllegalTransitionError, NotFoundError, RequestError, ServiceError, UnknownDatasetError
@@ -22,6 +22,7 @@ from accentor.spec.datasets import (
     DatasetRow,
     DatasetSpec,
     DatasetStatus,
+    Named,
 )
 from accentor.spec.dictionaries import REFERENCE_FORM, VERSION_DIGITS
 from accentor.spec.status import Failure
@@ -96,6 +97,12 @@ class DatasetStore(Versions[DatasetCard]):
         """Return the sha256 of a version's images, in order; see `rows`."""
         rows = self.rows(reference)
         return Ids(rows.card, lambda number: self._ids(rows.card.name, rows.card.version, number))
+
+    def names(self, reference: str) -> Iterator[Named]:
+        """Yield sha256, id and label of a version's images, in order, read once; see `rows`."""
+        card = self._named(reference)
+        for number in range(-(-card.images // card.block)):
+            yield from names_of(self._objects.get(rows_key(card.name, card.version, number)))
 
     def row_of(self, image: str) -> tuple[DatasetCard, DatasetRow] | None:
         """Return the row of an image that a dataset has in the store, and the dataset; none if there is none."""

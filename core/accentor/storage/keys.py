@@ -4,9 +4,11 @@
 
     images/<sha256>
     results/<k[:2]>/<k>/{accentuated.png, …, result.json}      k: the job's content key
+    results/<k[:2]>/<k>/scan.zip                               what was found in a shard of a scan
     batches/<id>/spec.json
     batches/<id>/blocks/000000.jsonl.gz                        the lines of a batch of JSON Lines, in order
     batches/<id>/skipped.jsonl                                 those that were wrong and left out
+    batches/<id>/shards/000000.zip                             a shard of a scan of which not all images could be read
     models/<digest>.json                                       the card of the model a batch was submitted for
     uploads/<sha256>                                           a file that a dictionary is to be made from
     dictionaries/<name>/<version>/features.{npy,safetensors}   its numbers, as they were given; none for channels
@@ -19,7 +21,6 @@
     datasets/<name>/<version>/{skipped,duplicates}.jsonl.gz    members that are not in it
     datasets/<name>/<version>/card.json                        written last: it marks that all else is there
     datasets/<name>/<version>/scans/<id>/batch.json            which batch runs a scan, or has run it
-    datasets/<name>/<version>/scans/<id>/shards/000000/…       its tables so far, until it is finished
     datasets/<name>/<version>/scans/<id>/{features,top,…}.parquet
     datasets/<name>/<version>/scans/<id>/card.json             written last: it marks that all else is there
     atlases/<id>/site/index.html …                             the published site
@@ -66,6 +67,16 @@ def block_key(batch_id: str, number: int) -> str:
 def skipped_key(batch_id: str) -> str:
     """Return where the faults of a batch's lines that were left out lie."""
     return f"{batch_prefix(batch_id)}skipped.jsonl"
+
+
+def shard_key(key: str) -> str:
+    """Return where what was found in a shard of a scan lies."""
+    return artefact_key(key, "scan.zip")
+
+
+def unread_shard_key(batch_id: str, job: int) -> str:
+    """Return where a shard lies of which not all images could be read: it is this batch's alone."""
+    return f"{batch_prefix(batch_id)}shards/{job:06d}.zip"
 
 
 def card_key(digest: str) -> str:

@@ -1,8 +1,9 @@
-"""Scans of datasets in the object store: shards while they are made, then tables, and the card last."""
+"""Scans of datasets in the object store: shards by their content, the tables of the whole, and the card last."""
 
 import io
 import json
 import math
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -99,26 +100,32 @@ class ScanStore:
             f"one with POST /v1/datasets/{name}/scans"
         )
 
-    def has_shard(self, dataset: str, scan: str, number: int) -> bool:
-        """Tell whether a shard is there, whole."""
-        return self._objects.exists(_shard_key(dataset, scan, number, TABLES[-1]))
+    def has_shard(self, key: str) -> bool:
+        """Tell whether there is a shard under a key."""
+        return self._objects.exists(key)
 
-    def put_shard(self, dataset: str, scan: str, number: int, folder: Path) -> None:
+    def put_shard(self, key: str, folder: Path) -> None:
         """Store the tables of a shard."""
-        for name in TABLES:
-            data = (folder / f"{name}.parquet").read_bytes()
-            self._objects.put(_shard_key(dataset, scan, number, name), data, content_type=PARQUET)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name in TABLES:
+                archive.write(folder / f"{name}.parquet", f"{name}.parquet")
+        self._objects.put(key, packed.getvalue(), content_type="application/zip")
 
-    def get_shard(self, dataset: str, scan: str, number: int, folder: Path) -> Path:
-        """Fetch the tables of a shard into a folder, which is returned; `NotFoundError` if it is not whole."""
-        return self._fetch({name: _shard_key(dataset, scan, number, name) for name in TABLES}, folder)
+    def get_shard(self, key: str, folder: Path) -> Path:
+        """Fetch the tables of a shard into a folder, which is returned; `NotFoundError` if it is not there."""
+        with zipfile.ZipFile(io.BytesIO(self._objects.get(key))) as archive:
+            archive.extractall(folder)
+        return folder
 
     def get(self, card: ScanCard, folder: Path) -> Path:
         """Fetch the tables of a finished scan into a folder, which is returned."""
-        return self._fetch({name: table_key(card, name) for name in TABLES}, folder)
+        for name in TABLES:
+            (folder / f"{name}.parquet").write_bytes(self._objects.get(table_key(card, name)))
+        return folder
 
     def finish(self, card: ScanCard, folder: Path) -> None:
-        """Store the tables of a whole scan and its card; the shards are not needed any more."""
+        """Store the tables of a whole scan and its card."""
         for name in TABLES:
             data = (folder / f"{name}.parquet").read_bytes()
             self._objects.put(table_key(card, name), data, content_type=PARQUET)
@@ -126,8 +133,6 @@ class ScanStore:
         self._objects.put(_key(card.dataset, card.id, CARD), data, content_type="application/json")
         if card.dictionary is not None:
             self._objects.put(_mark(card.dictionary, card.id), data, content_type="application/json")
-        for key in list(self._objects.keys(_key(card.dataset, card.id, "shards/"))):
-            self._objects.delete(key)
 
     def batch(self, dataset: str, scan: str) -> str | None:
         """Return the batch that runs a scan, or has run it."""
@@ -155,12 +160,6 @@ class ScanStore:
     def _read_cards(self, keys: Iterable[str]) -> list[ScanCard]:
         found = [ScanCard.model_validate_json(self._objects.get(key)) for key in keys]
         return sorted(found, key=lambda card: (card.created_at, card.id), reverse=True)
-
-    def _fetch(self, keys: Mapping[str, str], folder: Path) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, key in keys.items():
-            (folder / f"{name}.parquet").write_bytes(self._objects.get(key))
-        return folder
 
 
 class Tops(Sequence[Sequence[int]]):
@@ -212,7 +211,3 @@ def _prefix(dataset: str) -> str:
 
 def _key(dataset: str, scan: str, part: str) -> str:
     return f"{_prefix(dataset)}{scan}/{part}"
-
-
-def _shard_key(dataset: str, scan: str, number: int, table: str) -> str:
-    return _key(dataset, scan, f"shards/{number:06d}/{table}.parquet")

@@ -1,6 +1,7 @@
 """A scan against a plain computation that holds all activations."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from accentor.engine.scan import PERCENTILES, Item, Scan, join, merge, read_scan
 from accentor.engine.scan.bins import edges
 from accentor.engine.scan.tables import QUANTILES
 from accentor.errors import InvalidFeatureError, InvalidRequestError, UnitOutOfRangeError, UnknownLayerError
+from accentor.spec.scans import cut
 
 LABELS = ("ash", "Birch", "cedar", "date palm", "unknown", None)
 
@@ -135,7 +137,7 @@ def test_rows_and_misclassified(tiny: Model):
 def test_merged_shards_are_the_whole(tiny: Model, cut: int, sample: int):
     whole = scan(tiny, "late", items(30), 4, sample=sample)
     first = scan(tiny, "late", items(cut), 4, sample=sample)
-    second = scan(tiny, "late", items(30 - cut, cut), 4, sample=sample, start=cut)
+    second = scan(tiny, "late", items(30 - cut, cut), 4, sample=sample).moved(cut)
     same(merge(first, second), whole)
     same(merge(second, first), whole)
 
@@ -212,7 +214,7 @@ def test_written_and_read(tiny: Model, tmp_path: Path):
     same(read_scan(write_scan(few, tmp_path / "few")), few)
     none = scan(tiny, "late", [Item("broken", lambda: b"x")], 4, may_be_empty=True)
     same(read_scan(write_scan(none, tmp_path / "none")), none)
-    same(merge(none, few_of_late := scan(tiny, "late", items(3), 4, start=1)), merge(few_of_late, none))
+    same(merge(none, few_of_late := scan(tiny, "late", items(3), 4).moved(1)), merge(few_of_late, none))
     with pytest.raises(InvalidRequestError, match="holds no scan"):
         read_scan(tmp_path)
 
@@ -239,7 +241,7 @@ def test_the_tables_say_what_the_scan_says(tiny: Model, tmp_path: Path, layer: s
 
 
 def test_joined_folders_are_the_whole(tiny: Model, tmp_path: Path):
-    parts = [scan(tiny, "late", items(8, start), 4, sample=10, start=start) for start in (0, 8, 16)]
+    parts = [scan(tiny, "late", items(8, start), 4, sample=10) for start in (0, 8, 16)]
     folders = [write_scan(part, tmp_path / str(index), is_part=True) for index, part in enumerate(parts)]
     joined = join(folders, tmp_path / "whole")
     assert len(joined.rows) == 0
@@ -259,25 +261,63 @@ def test_the_network_may_be_used_meanwhile(tiny: Model):
     same(found, scan(tiny, "late", items(10), 4))
 
 
-def test_shards_are_kept_and_only_new_ones_scanned(tiny: Model, tmp_path: Path):
-    read: list[str] = []
+GROWN = {
+    "front": [40, 41, *range(40)],
+    "middle": [*range(20), 40, *range(20, 40)],
+    "behind": [*range(40), 40, 41],
+    "taken out": [*range(12), *range(13, 40)],
+    "moved": [*range(20, 40), *range(20)],
+}
 
-    def noted(count: int) -> list[Item]:
+
+@pytest.mark.parametrize("change", GROWN)
+def test_of_a_list_that_grew_the_shards_with_new_images_alone_are_scanned(tiny: Model, tmp_path: Path, change: str):
+    read: list[str] = []
+    every = items(42)
+
+    def noted(numbers: Iterable[int]) -> list[Item]:
         return [
-            Item(item.id, lambda item=item: read.append(item.id) or item.read(), item.label) for item in items(count)
+            Item(item.id, lambda item=item: read.append(item.id) or item.read(), item.label)
+            for item in map(every.__getitem__, numbers)
         ]
 
+    def scanned(numbers: Iterable[int], folder: str = "kept", **settings: int) -> Scan:
+        return scan_in_shards(tiny, "late", noted(numbers), tmp_path / folder, shard=4, **{"top_k": 4, **settings})
+
+    first = scanned(range(40))
+    same(first, scan(tiny, "late", items(40), 4))
+    assert len(read) == 40
+    same(scanned(range(40)), first)
+    assert len(read) == 40
+    found = scanned(GROWN[change])
+    parts = [[item.id for item in part] for part in cut(noted(GROWN[change]), 4, lambda item: item.id)]
+    known = [[item.id for item in part] for part in cut(items(40), 4, lambda item: item.id)]
+    again = [part for part in parts if part not in known]
+    assert read[40:] == [name for part in again for name in part]
+    assert len(again) <= {"taken out": 1, "moved": 3}.get(change, 2) < len(parts) / 2
+    if 40 in GROWN[change]:
+        assert again == [part for part in parts if {"picture 40", "picture 41"} & {*part}]
+    identical(found, scanned(GROWN[change], "new"), tmp_path)
+    same(found, scan(tiny, "late", [every[number] for number in GROWN[change]], 4))
+    count = len(read)
+    scanned(range(40), top_k=5)
+    assert len(read) == count + 40
+
+
+def identical(first: Scan, second: Scan, folder: Path) -> None:
+    one, other = (write_scan(scan, folder / name) for name, scan in (("one", first), ("other", second)))
+    for path in one.iterdir():
+        assert parquet.read_table(path).equals(parquet.read_table(other / path.name)), path.name
+
+
+def test_a_shard_with_an_image_that_could_not_be_read_is_scanned_again(tiny: Model, tmp_path: Path):
     told: list[int] = []
-    first = scan_in_shards(tiny, "late", noted(20), tmp_path, shard=8, top_k=4, on_progress=told.append)
-    same(first, scan(tiny, "late", items(20), 4))
+    damaged = items(20)
+    damaged[9] = Item(damaged[9].id, lambda: b"no image", damaged[9].label)
+    found = scan_in_shards(tiny, "late", damaged, tmp_path, shard=4, on_progress=told.append)
+    assert [(skipped.image, skipped.id) for skipped in found.skipped] == [(9, "picture 9")]
     assert told[-1] == 20
-    assert len(read) == 20
-    same(scan_in_shards(tiny, "late", noted(20), tmp_path, shard=8, top_k=4), first)
-    assert len(read) == 20
-    scan_in_shards(tiny, "late", noted(24), tmp_path, shard=8, top_k=4)
-    assert read[20:] == [f"picture {index}" for index in range(16, 24)]
-    scan_in_shards(tiny, "late", noted(24), tmp_path, shard=8, top_k=5)
-    assert len(read) == 52
+    same(scan_in_shards(tiny, "late", items(20), tmp_path, shard=4), scan(tiny, "late", items(20)))
 
 
 def test_rows_handed_on_are_not_kept(tiny: Model):

@@ -58,15 +58,15 @@ class Loaded:
     skipped: list[Skipped]
 
 
-def as_items(images: "Iterable[ImageLike | Item]", start: int = 0) -> Iterator[Item]:
+def as_items(images: "Iterable[ImageLike | Item]") -> Iterator[Item]:
     """Return items; an image that has no name is called by its index."""
-    for index, image in enumerate(images, start):
+    for index, image in enumerate(images):
         yield image if isinstance(image, Item) else Item(_name(image, index), lambda image=image: image)  # type: ignore[misc]
 
 
-def load(items: Iterable[Item], card: ModelCard, batch: int, threads: int, start: int = 0) -> Iterator[Loaded]:
-    """Yield batches in order; images are numbered from ``start``."""
-    numbered = enumerate(items, start)
+def load(items: Iterable[Item], card: ModelCard, batch: int, threads: int) -> Iterator[Loaded]:
+    """Yield batches in order; images are numbered."""
+    numbered = enumerate(items)
     waiting: deque[list[tuple[int, Item, Future[tuple[Tensor, tuple[int, int]]]]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:

@@ -52,6 +52,12 @@ class Ranked:
         notes = torch.cat([self.notes, other.notes], dim=1)
         return Ranked(*_largest(values, notes, self.values.shape[1]))
 
+    def moved(self, start: int) -> "Ranked":
+        """Return it with the numbers of the images higher by ``start``."""
+        notes = self.notes.clone()
+        notes[..., IMAGE] += start * (notes[..., IMAGE] != EMPTY)
+        return Ranked(self.values, notes)
+
     def cpu(self) -> "Ranked":
         """Return it on the CPU."""
         return Ranked(self.values.cpu(), self.notes.cpu())

@@ -110,6 +110,11 @@ class Scan:
     rows: ImageRows = field(default_factory=ImageRows)
 
     @property
+    def images(self) -> int:
+        """Number of images, read or not."""
+        return self.seen + len(self.skipped)
+
+    @property
     def mean(self) -> Tensor:
         """Mean value of each feature over the images."""
         return (self.total / self.count).float()
@@ -209,6 +214,17 @@ class Scan:
         return (
             self.top.notes[features, :, IMAGE].gather(1, top)[:, 0].where(is_top, images),
             self.top.values[features].gather(1, top)[:, 0].where(is_top, values.gather(0, place)[0]),
+        )
+
+    def moved(self, start: int) -> "Scan":
+        """Return the same of images whose numbers are higher by ``start``, as before one is merged with another."""
+        return replace(
+            self,
+            skipped=tuple(replace(skipped, image=skipped.image + start) for skipped in self.skipped),
+            top=self.top.moved(start),
+            bottom=self.bottom.moved(start),
+            sampled=replace(self.sampled, images=self.sampled.images + start),
+            rows=ImageRows([replace(row, image=row.image + start) for row in self.rows]),
         )
 
     def _finite_sample(self) -> Tensor:

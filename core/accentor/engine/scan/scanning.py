@@ -39,7 +39,6 @@ def scan(
     sample: int = SAMPLE,
     batch: int = BATCH,
     threads: int | None = None,
-    start: int = 0,
     rows: Callable[[list[ImageRow]], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
     may_be_empty: bool = False,
@@ -75,8 +74,6 @@ def scan(
         Images that go through the network together.
     threads
         That decode images; none: one a core.
-    start
-        Number of the first image, for a scan of one shard.
     rows
         Is given what is said of every image, batch by batch, instead of the scan.
     on_progress
@@ -114,7 +111,7 @@ def scan(
     running = Running(model, dictionary.to(model.device), settings)
     kept: list[ImageRow] = []
     hand_on = rows or kept.extend
-    for loaded in load(as_items(images, start), model.card, batch, threads or os.cpu_count() or 1, start):
+    for loaded in load(as_items(images), model.card, batch, threads or os.cpu_count() or 1):
         with model.frozen(), torch.inference_mode():
             rows_of_batch = running.add(loaded)
         hand_on(rows_of_batch)

@@ -20,6 +20,7 @@ from accentor.engine.scan.scanning import scan
 from accentor.engine.scan.tables import read_scan, write_scan
 from accentor.errors import InvalidRequestError
 from accentor.spec import canonical_json
+from accentor.spec.scans import SCAN_VERSION, cut
 
 SHARD = 1024
 
@@ -37,9 +38,9 @@ def scan_in_shards(
     """Return the scan of the images, made of shards that are kept in a folder.
 
     A shard that was scanned before, by the same model, dictionary and settings, is read instead: a scan that was
-    interrupted goes on, and one of more images scans only those that are new. Files are known by path, size and time of
-    change; other items by their id, which must change with their content. A shard in which an image could not be read
-    is scanned again.
+    interrupted goes on, and one of more images, wherever they are put in, scans only the shards that hold new ones; see
+    `accentor.spec.scans.cut`. Files are known by path, size and time of change; other items by their id, which must
+    change with their content. A shard in which an image could not be read is scanned again.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def scan_in_shards(
     folder
         Where the shards are kept.
     shard
-        Images of a shard.
+        Images of a shard, on average.
     on_progress
         Is told how many images are done.
     **settings
@@ -68,16 +69,17 @@ def scan_in_shards(
     dictionary = channels_of(model, features) if isinstance(features, str) else features
     found: Scan | None = None
     rows: list[ImageRow] = []
-    for start in range(0, len(images), shard):
-        items = list(as_items(images[start : start + shard], start))
-        place = Path(folder) / _name(model, dictionary, items, start, settings)
+    start = 0
+    for items in cut(as_items(images), shard, lambda item: item.id):
+        place = Path(folder) / _name(model, dictionary, items, settings)
         told = None if on_progress is None else _offset(on_progress, start)
-        part = _known(place) or _scanned(model, dictionary, items, place, start, told, settings)
+        part = (_known(place) or _scanned(model, dictionary, items, place, told, settings)).moved(start)
         if told is not None:
             told(len(items))
         rows += part.rows
         bare = replace(part, rows=ImageRows())
         found = bare if found is None else merge(found, bare)
+        start += len(items)
     if found is None or not found.seen:
         raise InvalidRequestError(f"there is no image to scan: none of {len(images)} could be read")
     return replace(found, rows=ImageRows(rows))
@@ -95,11 +97,10 @@ def _scanned(
     dictionary: Dictionary,
     items: list[Item],
     place: Path,
-    start: int,
     told: Callable[[int], None] | None,
     settings: dict[str, Any],
 ) -> Scan:
-    part = scan(model, dictionary, items, start=start, on_progress=told, may_be_empty=True, **settings)
+    part = scan(model, dictionary, items, on_progress=told, may_be_empty=True, **settings)
     aside = place.with_name(f".{place.name}.{uuid4().hex}")
     write_scan(part, aside, is_part=True)
     if place.exists():
@@ -108,8 +109,8 @@ def _scanned(
     return part
 
 
-def _name(model: Model, dictionary: Dictionary, items: list[Item], start: int, settings: dict[str, Any]) -> str:
-    known = [model.card.digest, repr(dictionary), _digest(dictionary), start]
+def _name(model: Model, dictionary: Dictionary, items: list[Item], settings: dict[str, Any]) -> str:
+    known = [SCAN_VERSION, model.card.digest, repr(dictionary), _digest(dictionary)]
     measured = {key: value for key, value in settings.items() if key not in {"batch", "threads"}}
     return sha256(canonical_json([known, measured, [[*_mark(item.id), item.label] for item in items]])).hexdigest()
 

@@ -22,10 +22,10 @@ from accentor.engine.scan.result import PERCENTILES, Scan, Settings
 from accentor.engine.scan.rows import ImageRow, ImageRows
 from accentor.engine.scan.sample import Sample
 from accentor.errors import InvalidRequestError
+from accentor.spec.scans import SCAN_VERSION
 
 QUANTILES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 SETTINGS = b"accentor.scan"
-VERSION = 1
 IMAGES = "images.parquet"
 AT_ONCE = 4_096
 
@@ -58,7 +58,7 @@ def write_scan(scan: Scan, folder: str | Path, *, images: bool = True, is_part: 
         "values": _lists(arrow, scan.sampled.values),
     }
     _write(folder / "sample.parquet", arrow.table(sample))
-    known = json.dumps({"version": VERSION, "seen": scan.seen, "settings": asdict(scan.settings)})
+    known = json.dumps({"version": SCAN_VERSION, "seen": scan.seen, "settings": asdict(scan.settings)})
     columns = _features(arrow, scan)
     if not is_part:
         columns["quantiles"] = _lists(arrow, scan.quantiles(QUANTILES))
@@ -80,8 +80,8 @@ def read_scan(folder: str | Path, *, rows: bool = True) -> Scan:
         raise InvalidRequestError(f"{folder} holds no scan: there is no features.parquet")
     table = parquet.read_table(folder / "features.parquet")
     known = json.loads((table.schema.metadata or {}).get(SETTINGS, b"{}"))
-    if known.get("version") != VERSION:
-        raise InvalidRequestError(f"{folder} holds a scan of version {known.get('version')}, expected {VERSION}")
+    if known.get("version") != SCAN_VERSION:
+        raise InvalidRequestError(f"{folder} holds a scan of version {known.get('version')}, expected {SCAN_VERSION}")
     grid = known["settings"]["grid"]
     settings = Settings(**{**known["settings"], "grid": grid and tuple(grid)})
     top = parquet.read_table(folder / "top.parquet")
@@ -165,6 +165,12 @@ def image_schema(arrow: Any) -> Any:
     columns = {"image": arrow.int64(), "id": arrow.string(), "height": number, "width": number, "label": number}
     columns |= {"prediction": number, "probability": real, "features": arrow.list_(number), "values": arrow.list_(real)}
     return arrow.schema([*columns.items(), ("misclassified", arrow.bool_())])
+
+
+def moved_images(table: Any, start: int) -> Any:
+    """Return a table of images with their numbers higher by ``start``."""
+    arrow = needed("pyarrow", "atlas", "joining scans")
+    return table.set_column(0, "image", arrow.array(table.column("image").to_numpy() + start))
 
 
 def _image(row: ImageRow) -> dict[str, Any]:
