@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from accentor.engine.atlas.ranks import Ranks
 from accentor.engine.dictionaries import EncoderDictionary, channels_of
 from accentor.engine.reference import sample_paths
 from accentor.engine.scan import Item
+from accentor.engine.scan.sample import priority
 from accentor.errors import InvalidImageError, NotFoundError, UnknownLayerError
 from accentor.spec import JobSpec, KeyMaker, Recipe
 
@@ -91,16 +93,17 @@ def test_images_errors_and_gaps(built):
     assert error["shown_predicted"]["frames"][-1]["value"] > error["shown_predicted"]["frames"][1]["value"]
 
 
-def test_of_a_part_of_a_dictionary_an_image_shows_the_highest_of_the_part(built):
+def test_of_a_part_of_a_dictionary_an_image_shows_the_highest_of_the_part(scenes, built):
     for index in range(1, SCENES + 1):
         image = read_chunk(built, f"images/{index}")
         values = [one["value"] for one in image["features"]]
         assert {one["feature"] for one in image["features"]} == {0, 1, 2}
         assert values == sorted(values, reverse=True)
-    whole = read_chunk(built, "images/1")["features"]
+    items = folder_items(scenes)
+    drawn = min(range(1, SCENES + 1), key=lambda index: priority(items[index].id))
     on_their_own = {unit: read_chunk(built, f"features/{unit}")["shown"] for unit in range(3)}
-    for one in whole:
-        assert one["shown"] or any(shown["image"] == 1 for shown in on_their_own[one["feature"]])
+    for one in read_chunk(built, f"images/{drawn}")["features"]:
+        assert one["shown"] or any(shown["image"] == drawn for shown in on_their_own[one["feature"]])
 
 
 def test_the_top_features_of_an_image_are_all_accentuated(model, scenes, tmp_path):
@@ -126,6 +129,50 @@ def test_built_again_nothing_is_made_and_with_more_only_what_is_new(model, scene
     made, there = (int(number) for number in re.findall(r"\d+", line))
     assert 0 < made <= 7
     assert there > 6
+
+
+def test_over_more_images_only_what_is_new_is_computed(model, tmp_path, monkeypatch):
+    """Two images come first of ten, in a folder of their own; what shows none of them is there already."""
+    monkeypatch.setattr("accentor.engine.atlas.building.SHARD", 2)
+    monkeypatch.chdir(tmp_path)
+    scenes = tmp_path / "scenes"
+    paths = sample_paths()[: SCENES + 2]
+    scanned, evaluated = [], []
+    activations, measure = model.activations, Evaluator._measure
+    options = AtlasOptions(top_k=2, limit=12, images=1)
+
+    def build(new):
+        inner = scenes / ("a" if new else "b")
+        inner.mkdir(parents=True)
+        for path in paths[SCENES:] if new else paths[:SCENES]:
+            shutil.copy2(path, inner / path.name)
+        told = []
+        scanned.clear()
+        evaluated.clear()
+        items = folder_items(Path("scenes"))
+        made = Build(
+            model, channels_of(model, "block4"), items, tmp_path / "out", RECIPE, options, "s", Told(told.append)
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "activations", lambda x, names: scanned.append(len(x)) or activations(x, names))
+            plan = made.plan
+        with monkeypatch.context() as patch:
+            patch.setattr(Evaluator, "_measure", lambda *given: evaluated.append(given[1].unit) or measure(*given))
+            made.run()
+        tops = {unit: [plan.items[top.image].id for top in plan.scan.top_of(unit)[:2]] for unit in plan.units}
+        (line,) = [line for line in told if line.startswith("accentuate")]
+        return plan, tops, [int(number) for number in re.findall(r"\d+", line)]
+
+    before, tops, _ = build(new=False)
+    assert sum(scanned) == SCENES
+    assert evaluated == before.units
+    after, more, (made, there) = build(new=True)
+    assert after.scan.seen == SCENES + 2
+    assert 2 <= sum(scanned) < SCENES
+    assert [row.id for row in after.drawn(4)] == [row.id for row in before.drawn(4)]
+    assert evaluated == [unit for unit in after.units if tops[unit] != more[unit]]
+    assert 0 < len(evaluated) < len(after.units)
+    assert there > made > 0
 
 
 def test_killed_in_the_middle_it_goes_on(scenes, tmp_path):

@@ -227,9 +227,7 @@ def placed(plan: Plan, entries: Iterable[FeatureEntry]) -> Iterator[FeatureEntry
 
 def random_images(plan: Plan) -> list[tuple[Item, str]]:
     """Return images that stand for any, each with its sha256."""
-    readable = list(plan.rows)
-    step = max(1, len(readable) // RANDOM)
-    return [(plan.items[image], plan.digest(image)) for image in readable[::step][:RANDOM]]
+    return [(plan.items[row.image], plan.digest(row.image)) for row in plan.drawn(RANDOM)]
 
 
 def _number(value: Tensor) -> float:

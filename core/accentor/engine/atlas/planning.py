@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import nsmallest
 
 import torch
 
@@ -11,6 +12,7 @@ from accentor.engine.atlas.selecting import Choice, choose, sizes_of
 from accentor.engine.dictionaries import Dictionary
 from accentor.engine.scan import Item, Scan
 from accentor.engine.scan.rows import ImageRow
+from accentor.engine.scan.sample import priority
 from accentor.spec import Feature, Logit, ModelCard
 from accentor.spec.atlases import IMAGE_FEATURES, MAX_ERRORS
 
@@ -24,7 +26,7 @@ class AtlasOptions:
     top_k
         Images of each feature, beside those over its range.
     images
-        Images whose `IMAGE_FEATURES` top features are all accentuated, evenly spread over the dataset.
+        Images whose `IMAGE_FEATURES` top features are all accentuated, drawn from the dataset; see `Plan.drawn`.
     limit
         Only the first so many features.
     seed
@@ -107,11 +109,9 @@ class Plan:
     @cached_property
     def whole(self) -> dict[int, list[int]]:
         """The images whose top features are all accentuated, with those."""
-        rows = list(self.scan.rows)
-        step = max(1, len(rows) // self.options.images) if self.options.images else 1
         return {
             row.image: [unit for unit, _ in self.top_of_image(row)[:IMAGE_FEATURES]]
-            for row in rows[::step][: self.options.images]
+            for row in self.drawn(self.options.images)
         }
 
     @cached_property
@@ -149,6 +149,11 @@ class Plan:
         if len(self.units) < self.dictionary.size:
             gaps.append(f"{len(self.units)} of {self.dictionary.size} features are shown")
         return gaps
+
+    def drawn(self, count: int) -> list[ImageRow]:
+        """Return so many images, drawn by a hash of what they are called: of a dataset that grew mostly the same."""
+        drawn = nsmallest(count, self.scan.rows, key=lambda row: priority(row.id))
+        return sorted(drawn, key=lambda row: row.image)
 
     def choices(self, unit: int) -> list[Choice]:
         """Return the images of a feature."""
