@@ -28,7 +28,7 @@ RESAMPLED = 4
 """Tensors as large as all crops of a pair before their second resize, in the middle of a step."""
 
 HELD = 1.25
-"""A process grows by more than its tensors: the allocator's holes and what it keeps for later (benchmarks/README.md)."""
+"""A process grows by more than its tensors: the allocator's holes and what it keeps (benchmarks/README.md)."""
 
 _REFUSALS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 """What a RuntimeError says where memory ran out: of the CPU's allocator, and of CUDA's libraries."""

@@ -85,7 +85,7 @@ class Recipe(BaseModel):
         description="Longer side of the canvas in pixels, the aspect is kept; none: 16/7 of the model's input size.",
     )
     regularization: float = Field(
-        0.42, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
+        0.45, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
     )
     regularizer: Literal["l2", "l1", "cosine", "pearson", "orthogonal"] = Field(
         "l2",
@@ -189,7 +189,7 @@ class Recipe(BaseModel):
 
 PRESETS: Mapping[str, Recipe] = {
     "natural": Recipe(),
-    "fast": Recipe(steps=21, crops=4, learning_rate=0.075, decay=1.2, regularization=0.38, snapshots=4),
+    "fast": Recipe(steps=20, crops=4, learning_rate=0.08, decay=1.2, regularization=0.36, snapshots=4),
     "paper": Recipe(
         parameterization="phase",
         decay=1.0,
