@@ -29,7 +29,12 @@ def test_from_a_folder_to_its_end(run: Run, service: Service, tmp_path: Path) ->
     atlas = json.loads(out)
     spec = atlas["spec"]
     assert spec["dataset"].startswith("my-photos@")
-    assert (spec["layer"], spec["limit"], spec["top_k"], spec["recipe"]["steps"]) == ("conv1", 2, 3, PRESETS["fast"].steps)
+    assert (spec["layer"], spec["limit"], spec["top_k"], spec["recipe"]["steps"]) == (
+        "conv1",
+        2,
+        3,
+        PRESETS["fast"].steps,
+    )
     assert json.loads(run("atlas", "list", "--json")[1])[0]["id"] == atlas["id"]
     assert f"{atlas['id']}  running  [b]<i>" in run("atlas", "list")[1]
     shown = run("atlas", "show", atlas["id"])[1]
