@@ -37,7 +37,7 @@ from accentor_worker.services import Services
 MODEL = "reference"
 LAYER = "block4"
 SCENES = 13
-RECIPE = Recipe(steps=4, crops=2, size=64, strengths=(-1, 0, 1), snapshots=4)
+RECIPE = Recipe(steps=8, crops=4, size=64, strengths=(-1, 0, 1), snapshots=4)
 TITLE = "<img src=x onerror=alert(1)>"
 CHUNK = re.compile(r'Atlas\.register\("[^"]+",(.*)\);\n', re.DOTALL)
 
