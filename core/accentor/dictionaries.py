@@ -206,17 +206,20 @@ def _check_encoder(encoder: Contents, file: TensorFile, known: frozenset[str], w
             )
 
 
+def check_count(features: int, where: str) -> None:
+    """Raise `TooLargeError` for more features than are taken at once."""
+    if features > MAX_FEATURES:
+        raise TooLargeError(
+            f"{where} has {features} features, at most {MAX_FEATURES} are taken", features=features, limit=MAX_FEATURES
+        )
+
+
 def _check_size(contents: Contents, layer: LayerInfo, card: ModelCard, where: str) -> None:
     if contents.features < 1:
         raise InvalidFeatureError(
             f"{where} has {contents.features} features of {contents.units} units, expected 1 or more"
         )
-    if contents.features > MAX_FEATURES:
-        raise TooLargeError(
-            f"{where} has {contents.features} features, at most {MAX_FEATURES} are taken",
-            features=contents.features,
-            limit=MAX_FEATURES,
-        )
+    check_count(contents.features, where)
     if contents.units != layer.units:
         raise InvalidFeatureError(
             f"{where} is for {contents.units} units, {layer.name} of {card.name} has {layer.units} units"

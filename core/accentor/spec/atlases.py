@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accentor.spec.datasets import DatasetReference
-from accentor.spec.dictionaries import DictionaryReference
+from accentor.spec.dictionaries import MAX_FEATURES, DictionaryReference
 from accentor.spec.features import LayerName
 from accentor.spec.jobs import MAX_SEED, Metadata, ModelName, Seed
 from accentor.spec.recipe import PRESETS, AnyRecipe, Recipe
@@ -18,7 +18,6 @@ from accentor.spec.status import BatchStatus, Failure
 MAX_TOP_K = 64
 MAX_IMAGES = 10_000
 MAX_TITLE = 200
-MAX_FEATURES = 262_144
 RANGE_IMAGES = 4
 """Images over its range that a feature is shown in at most."""
 

@@ -12,7 +12,7 @@ from accentor.spec.jobs import ModelName
 from accentor.spec.models import ModelCard
 
 MAX_FEATURES = 262_144
-"""Features of a dictionary that a service takes."""
+"""Features of a dictionary that a service, or an atlas, takes."""
 
 MAX_LABEL = 200
 """Characters."""

@@ -22,11 +22,11 @@ from accentor.engine.atlas.layout import nearest_of, positions_of, principal
 from accentor.engine.atlas.pictures import still_rising
 from accentor.engine.atlas.planning import Wanted
 from accentor.engine.atlas.ranks import Ranks
-from accentor.engine.dictionaries import EncoderDictionary, channels_of
+from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary, channels_of
 from accentor.engine.reference import sample_paths
 from accentor.engine.scan import Item
 from accentor.engine.scan.sample import priority
-from accentor.errors import InvalidImageError, NotFoundError, UnknownLayerError
+from accentor.errors import InvalidImageError, NotFoundError, TooLargeError, UnknownLayerError
 from accentor.spec import JobSpec, KeyMaker, Recipe
 
 RECIPE = Recipe(steps=4, crops=2, strengths=(-1, 0, 1), snapshots=4)
@@ -229,6 +229,13 @@ def test_coherence_is_measured_with_the_images_that_are_still_there(model, tmp_p
     assert (alone.mean, is_kept) == (there.mean, 0)
     assert {random for _, _, _, random in alone.depths} == {None}
     assert measured("none", [natural[0], without[-1]], random) == (Evidence(None, ()), 0)
+
+
+def test_a_million_features_are_refused(model, scenes, tmp_path):
+    vectors = torch.zeros(1, 112).expand(1_000_000, 112)
+    dictionary = DirectionDictionary(name="wide", layer="block4", vectors=vectors)
+    with pytest.raises(TooLargeError, match="'wide' has 1000000 features, at most 262144 are taken"):
+        build_atlas(model, dictionary, folder_items(scenes), tmp_path, RECIPE, OPTIONS)
 
 
 def test_bad_folders_and_layers_are_refused(model, scenes, tmp_path):

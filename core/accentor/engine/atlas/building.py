@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from accentor.atlas import Atlas, publish
+from accentor.dictionaries import check_count
 from accentor.engine.atlas.entries import Entries, placed, random_images
 from accentor.engine.atlas.evaluating import Evaluator, KeptInFolder
 from accentor.engine.atlas.pictures import PictureStore
@@ -72,10 +73,12 @@ def build_atlas(
     Raises
     ------
     RequestError
-        If the dictionary is not one of this model's layer, the recipe does not go with it, or no image can be read.
+        If the dictionary is not one of this model's layer or has too many features, the recipe does not go with it, or
+        no image can be read.
     """
     dictionary = channels_of(model, features) if isinstance(features, str) else features
     dictionary.check(model.card)
+    check_count(dictionary.size, f"the dictionary {dictionary.name!r}")
     build = Build(model, dictionary, items, out, sweeping(recipe), options or AtlasOptions(), dataset, told or Told())
     return build.run()
 
