@@ -193,16 +193,16 @@ def test_a_site_says_what_a_build_in_process_says(
     assert {**head, "made_at": "", "summary": {}} == {**expected, "made_at": "", "summary": {}}
 
 
-def approximately(node: Any) -> Any:
+def approximately(node: Any, tolerance: float = 1e-4) -> Any:
     """Return data whose numbers are compared as those of another run: jobs run together in another way.
 
     Coherence is measured on stored pictures, which the service compresses once more.
     """
     if isinstance(node, dict):
-        return {name: approximately(value) for name, value in node.items()}
+        return {name: approximately(value, 0.05 if name == "coherence" else tolerance) for name, value in node.items()}
     if isinstance(node, list):
-        return [approximately(value) for value in node]
-    return pytest.approx(node, rel=5e-2, abs=5e-2) if isinstance(node, float) else node
+        return [approximately(value, tolerance) for value in node]
+    return pytest.approx(node, rel=tolerance, abs=tolerance) if isinstance(node, float) else node
 
 
 def test_every_file_of_the_site_is_listed_and_the_first_page_comes_last(rig: Rig, built: AtlasRecord) -> None:

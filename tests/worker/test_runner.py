@@ -550,12 +550,12 @@ def test_a_job_costs_no_call_to_redis_of_its_own(
 ) -> None:
     """Starts are told together, and so are ends of jobs that end together; the first shard loads the scripts."""
     monkeypatch.setattr(ledger, "TELL_S", 60.0)
-    scripts = 0
+    scripts, here = 0, threading.get_ident()
     plain = redis.Redis.execute_command
 
     def counted(client: "redis.Redis[bytes]", *arguments: Any, **options: Any) -> Any:
         nonlocal scripts
-        scripts += arguments[0] == "EVALSHA"
+        scripts += arguments[0] == "EVALSHA" and threading.get_ident() == here
         return plain(client, *arguments, **options)
 
     monkeypatch.setattr(redis.Redis, "execute_command", counted)
