@@ -11,7 +11,7 @@ from tests.servers import wait_until
 
 import accentor.atlas
 from accentor.housekeeping import tidy_atlases
-from accentor.spec import BatchState, Failure, JobState
+from accentor.spec import PRESETS, BatchState, Failure, JobState
 from accentor.spec.atlases import AtlasSite, AtlasSpec, AtlasStep, AtlasStepName
 from accentor.spec.datasets import DatasetSpec
 from accentor.state import AtlasStore, NewAtlas, NewBatch
@@ -198,7 +198,7 @@ def test_an_atlas_is_told_step_by_step(service: Service, atlases: AtlasStore) ->
     assert (told_first["state"], told_first["title"], told_first["step"]) == ("queued", TITLE, "scan")
     assert [step["name"] for step in told_first["steps"]] == ["scan", "select", "accentuate", "evaluate", "publish"]
     assert {step["state"] for step in told_first["steps"]} == {None}
-    assert told_first["spec"]["recipe"]["steps"] == 24
+    assert told_first["spec"]["recipe"]["steps"] == PRESETS["fast"].steps
     service.jobs.create_batch(NewBatch("s", "toy", CARD.digest, "bulk", 4, CREATED))
     atlases.begin(atlases.get("a"), "s")
     service.jobs.start_jobs("s", [0, 1])

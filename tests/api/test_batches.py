@@ -9,7 +9,7 @@ import pytest
 from tests.api.service import CARD, Service, picture
 from tests.shards import outstanding
 
-from accentor.spec import Failure, JobSpec, JobState, Progress
+from accentor.spec import PRESETS, Failure, JobSpec, JobState, Progress
 
 
 def lines(answer: httpx.Response) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def test_a_zip_a_layer_and_a_list(service: Service, images: list[str]) -> None:
     jobs = [{"feature": "logit:0", "image": images[0], "custom_id": "a", "recipe": "fast"}]
     batch = service.submit(jobs=jobs, lane="interactive")
     job = service.http.get(f"/v1/jobs/{batch['id']}-0").json()
-    assert (job["spec"]["custom_id"], job["spec"]["recipe"]["steps"]) == ("a", 24)
+    assert (job["spec"]["custom_id"], job["spec"]["recipe"]["steps"]) == ("a", PRESETS["fast"].steps)
 
 
 def test_status_follows_the_jobs(service: Service, images: list[str]) -> None:

@@ -15,7 +15,7 @@ from tests.servers import wait_until
 
 from accentor.logs import ContextFilter
 from accentor.settings import Settings
-from accentor.spec import Failure, JobSpec, JobState, Progress, Recipe
+from accentor.spec import PRESETS, Failure, JobSpec, JobState, Progress, Recipe
 from accentor.state.keys import DEADLINES, UPLOADS
 from accentor_api import estimates
 from accentor_api.looks import Looks
@@ -328,7 +328,7 @@ def test_a_long_list_is_stored_in_blocks(service: Service, images: list[str]) ->
     first, last = (service.http.get(f"/v1/jobs/{batch}-{index}").json()["spec"] for index in (4_100, 8_999))
     assert (first["custom_id"], first["seed"], first["recipe"]["steps"]) == ("n4100", 4_100 % 7, 9)
     assert (first["feature"]["unit"], first["image"], first["metadata"]) == (0, images[0], {"a": "b"})
-    assert (last["feature"]["unit"], last["recipe"]["steps"], last["image"]) == (2, 24, images[1])
+    assert (last["feature"]["unit"], last["recipe"]["steps"], last["image"]) == (2, PRESETS["fast"].steps, images[1])
     assert service.redis.zcard(UPLOADS) == 0
 
 

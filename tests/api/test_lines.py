@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.api.service import CARD, Service, picture
 
-from accentor.spec import JobSpec, Recipe
+from accentor.spec import PRESETS, JobSpec, Recipe
 from accentor.spec.batches import BLOCK_JOBS
 from accentor.state.keys import UPLOADS
 from accentor.storage.batches import jobs_of, read_batch
@@ -69,7 +69,12 @@ def test_lines_become_a_batch(service: Service, image: str, kind: str) -> None:
         custom_id="first",
         metadata={"a": "b"},
     )
-    assert (str(second.feature), second.image, second.seed, second.recipe.steps) == ("channel:conv1:2", other, 0, 24)
+    assert (str(second.feature), second.image, second.seed, second.recipe.steps) == (
+        "channel:conv1:2",
+        other,
+        0,
+        PRESETS["fast"].steps,
+    )
     assert (str(third.feature), third.seed, third.recipe.steps) == ("logit:stripes", 3, 9)
     assert service.http.get(f"/v1/jobs/{batch['id']}-0").json()["spec"]["custom_id"] == "first"
     assert service.redis.zcard(UPLOADS) == 0
@@ -81,7 +86,7 @@ def test_the_address_counts_above_the_first_line(service: Service, image: str) -
     )
     batch = post(service, body, "?model=toy&recipe=fast&lane=interactive&seed=5").json()
     (job,) = specs(service, batch["id"])
-    assert (batch["lane"], job.model, job.seed, job.recipe.steps) == ("interactive", "toy", 5, 24)
+    assert (batch["lane"], job.model, job.seed, job.recipe.steps) == ("interactive", "toy", 5, PRESETS["fast"].steps)
 
 
 def test_the_first_job_may_name_the_model(service: Service, image: str) -> None:

@@ -131,7 +131,7 @@ def test_crop_and_resize(golden, size):
 
 def test_crop_distribution(golden_notes):
     theirs = golden_notes["stats"]["box_crop_2"]
-    stream = Stream(0, Recipe(steps=2_000, crops=10), (512, 512), torch.device("cpu"))
+    stream = Stream(0, Recipe(steps=2_000, crops=10, crop_size=(0.05, 0.99)), (512, 512), torch.device("cpu"))
     boxes = stream.boxes().reshape(-1, 4).double()
     sides = boxes[:, 2] - boxes[:, 0]
     assert torch.equal(sides.round(), sides)
