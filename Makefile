@@ -37,8 +37,11 @@ chromium: # for the tests of the pages
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends chromium; \
 	  else echo "chromium is not on PATH, so the tests of the pages are skipped (and fail where CI is set): install the package chromium"; fi; }
 
+# Tests run beside one another, and beside the processes that they start.
+test faults: export OMP_NUM_THREADS := 1
+
 test: $(VENV)/.dev chromium ## the tests; those of the real model need ACCENTOR_TEST_ASSETS
-	$(BIN)/python -m pytest -m 'not faults'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not faults'
 
 faults: $(VENV)/.dev ## the tests that end real processes by force, some minutes more
 	$(BIN)/python -m pytest -m faults
