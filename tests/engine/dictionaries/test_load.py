@@ -1,7 +1,6 @@
 """Dictionaries by name, and files that are read once."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,11 @@ from accentor.errors import InvalidFeatureError, UnknownDictionaryError
 
 
 @pytest.fixture
-def registered(tiny: Model) -> Iterator[list[str]]:
-    names = ["late", "early-bank"]
+def registered(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr("accentor.engine.dictionaries.load._registered", {})
     register_dictionary(channels_of(tiny, "late"))
     register_dictionary(channels_of(tiny, "early"), "early-bank")
-    yield names
-    for name in names:
-        forget_dictionary(name)
+    return ["late", "early-bank"]
 
 
 def test_by_name(registered: list[str]):
