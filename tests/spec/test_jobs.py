@@ -109,7 +109,7 @@ def test_key_differs_for_every_field(card):
                 "noise_color": 0.1,
                 "border": 0.25,
                 "size": 255,
-                "regularization": 0.45,
+                "regularization": 0.55,
                 "regularizer": "l1",
                 "regularization_layer": "head",
                 "ball": 0.1,
