@@ -3,7 +3,7 @@
 import re
 
 from accentor.errors import NotFoundError
-from accentor.spec import BatchState
+from accentor.spec import BatchState, BatchStatus
 from accentor.spec.datasets import DatasetCard
 from accentor.spec.scans import ID_FORM, ScanSpec, ScanStatus, WantedScan
 from accentor.storage.scans import TABLES, table_key
@@ -52,8 +52,9 @@ def scan_status(services: Services, dataset: str, scan: str) -> ScanStatus:
 def _known(services: Services, dataset: str, scan: str) -> ScanStatus | None:
     if not re.fullmatch(ID_FORM, scan):
         return None
-    card = services.scans.card(dataset, scan)
     batch = services.scans.batch(dataset, scan)
+    status = _status(services, batch)
+    card = services.scans.card(dataset, scan)  # read last: it is there before its batch is said to have ended
     if card is not None:
         tables = {name: services.links.to(table_key(card, name)) for name in TABLES}
         return ScanStatus(
@@ -66,13 +67,9 @@ def _known(services: Services, dataset: str, scan: str) -> ScanStatus | None:
             card=card,
             tables=tables,
         )
-    if batch is None:
+    if status is None:
         return None
-    try:
-        status = services.jobs.status(batch)
-    except NotFoundError:
-        return None
-    failures = services.jobs.failures(batch, limit=1) if status.counts.failed else []
+    failures = services.jobs.failures(status.id, limit=1) if status.counts.failed else []
     return ScanStatus.model_validate(
         {
             "id": scan,
@@ -84,3 +81,10 @@ def _known(services: Services, dataset: str, scan: str) -> ScanStatus | None:
             "failure": failures[0][1] if failures else None,
         }
     )
+
+
+def _status(services: Services, batch: str | None) -> BatchStatus | None:
+    try:
+        return None if batch is None else services.jobs.status(batch)
+    except NotFoundError:
+        return None

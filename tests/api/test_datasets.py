@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.api.scans import finish
 from tests.api.service import Service, digest, picture
 from tests.servers import wait_until
 
-from accentor.spec import Failure
+from accentor.spec import BatchStatus, Failure
+from accentor.state import JobStore
 from accentor_api import openapi
 
 
@@ -193,6 +195,24 @@ def test_a_scan_and_what_is_paired_by_it(service: Service, tmp_path: Path) -> No
         answer = service.http.post("/v1/batches", json={"model": "toy", **paired, **changed})
         assert answer.status_code == 422
         assert said in answer.json()["errors"][0]["detail"]
+
+
+def test_a_scan_that_ends_while_it_is_looked_at_is_not_lost(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last shard ends after the look at one store, and before that at the other."""
+    create(service, images=[{"image": service.upload(picture(index)), "id": f"{index}"} for index in range(3)])
+    scan = service.http.post("/v1/datasets/d/scans", json={"model": "toy", "layer": "conv1", "top_k": 1}).json()
+    plain = JobStore.status
+    ends = [lambda: finish(service, scan, [[0]] * 4, tmp_path)]
+
+    def status_after_the_end(store: JobStore, batch: str) -> BatchStatus:
+        if ends:
+            ends.pop()()
+        return plain(store, batch)
+
+    monkeypatch.setattr(JobStore, "status", status_after_the_end)
+    assert service.http.get(f"/v1/datasets/d/scans/{scan['id']}").json()["state"] == "ready"
 
 
 def test_scans_that_fail_and_that_cannot_be(service: Service) -> None:
