@@ -53,8 +53,8 @@ async def event_response(
     """Stream every change until the end; the first event is how it stands, unless the reader knows that already.
 
     All readers of the same ``name`` share their looks, but in their first ``eager_s`` seconds, and are told at
-    different times: many at once would keep all other requests waiting. One that comes back after the end is answered
-    204: the sign for browsers to come back no more.
+    different times: many at once would keep all other requests waiting. One that comes back after the end, which is
+    looked at anew, is answered 204: the sign for browsers to come back no more.
     """
     first = await services.looks.look(name, look)
     if first.ended:  # as it was seen for another reader: it may have been retried since

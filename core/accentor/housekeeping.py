@@ -17,7 +17,7 @@ from accentor.spec import Jobs, KeyMaker, ModelCard
 from accentor.spec.scans import ScanBatch
 from accentor.state import AtlasStore, JobStore
 from accentor.storage import ObjectStore
-from accentor.storage.batches import jobs_of, read_batch, read_card
+from accentor.storage.batches import AnyBatch, jobs_of, read_batch, read_card
 from accentor.storage.keys import atlas_prefix, batch_prefix, is_upload_key, result_key, result_prefix
 
 PAGE = 200
@@ -71,23 +71,22 @@ def remove(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str, *, 
 
 def remove_results(jobs: JobStore, objects: ObjectStore, batch_id: str, digest: str) -> int:
     """Remove the results of a batch that no other batch may need; return how many there were."""
-    card = read_card(objects, digest)
-    free = needs_of(objects, batch_id, card)
+    card, batch = read_card(objects, digest), read_batch(objects, batch_id)
+    free = needs_of(objects, batch_id, batch, card)
     for other in _others(jobs, batch_id):
         if jobs.model_digest(other) == digest and free:
             with suppress(RequestError, ValidationError):
-                free -= needs_of(objects, other, card)
+                free -= needs_of(objects, other, read_batch(objects, other), card)
     count = 0
-    for key in _keys(objects, batch_id, card, free) if free else ():
+    for key in _keys(objects, batch_id, batch, card, free) if free else ():
         objects.delete(result_key(key))
         remove_objects(objects, f"{result_prefix(key)}/")
         count += 1
     return count
 
 
-def needs_of(objects: ObjectStore, batch_id: str, card: ModelCard) -> set[bytes]:
+def needs_of(objects: ObjectStore, batch_id: str, batch: AnyBatch, card: ModelCard) -> set[bytes]:
     """Return the sha256 of every image that the jobs of a batch need, or the keys of a scan's shards, as bytes."""
-    batch = read_batch(objects, batch_id)
     if isinstance(batch, ScanBatch):
         return {bytes.fromhex(shard.key) for shard in batch.shards}
     jobs = jobs_of(objects, batch_id, batch, card)
@@ -96,9 +95,8 @@ def needs_of(objects: ObjectStore, batch_id: str, card: ModelCard) -> set[bytes]
     return {bytes.fromhex(json.loads(line)["image"]) for line in jobs.lines()}
 
 
-def _keys(objects: ObjectStore, batch_id: str, card: ModelCard, free: set[bytes]) -> Iterator[str]:
+def _keys(objects: ObjectStore, batch_id: str, batch: AnyBatch, card: ModelCard, free: set[bytes]) -> Iterator[str]:
     """Yield the keys of a batch's results that need nothing but what is free."""
-    batch = read_batch(objects, batch_id)
     if isinstance(batch, ScanBatch):
         yield from (shard.key for shard in batch.shards if bytes.fromhex(shard.key) in free)
         return
