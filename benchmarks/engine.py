@@ -78,7 +78,7 @@ def median_seconds(call: Callable[[], None]) -> float:
 
 def floor_seconds(model: Model, names: frozenset[str], recipe: Recipe, dtype: torch.dtype) -> float:
     """Return the median seconds of the passes that one step cannot do without."""
-    network, side = model.cast(dtype, torch.channels_last), model.card.input_size
+    network, side = model.cast(dtype), model.card.input_size
     images = torch.rand(recipe.crops, 3, side, side).contiguous(memory_format=torch.channels_last)
     layers = frozenset(model.card.regularization_layers(recipe))
 
@@ -207,7 +207,7 @@ def memory(sizes: Sequence[int]) -> Table:
 def measure_memory(size: int) -> tuple[float, float]:
     """Return the estimated and the measured growth of this process's peak for so many pairs at once, in MiB."""
     model, recipe = SQUEEZENET.load(), SQUEEZENET.recipe(3, precision="bfloat16")
-    network = model.cast(torch.bfloat16, torch.channels_last)
+    network = model.cast(torch.bfloat16)
     layers = frozenset({"", *model.card.regularization_layers(recipe)})
     estimated = size * bytes_per_pair(network, layers, recipe, (512, 512)) / 2**20
     pairs = [Pair(torch.rand(3, 512, 512), parse_feature(SQUEEZENET.feature), index) for index in range(size)]

@@ -34,10 +34,10 @@ def test_normalisation_and_values(tiny_net):
         found = model.activations(x, frozenset({"early", "late", OUTPUT}))
         normal = (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
         early = tiny_net.early(normal)
-        assert torch.equal(found["early"], early)
+        torch.testing.assert_close(found["early"], early)
         late = tiny_net.late(early.relu())
-        assert torch.equal(found["late"], late)
-        assert torch.equal(found[OUTPUT], tiny_net.head(late.tanh().mean(dim=(2, 3))))
+        torch.testing.assert_close(found["late"], late)
+        torch.testing.assert_close(found[OUTPUT], tiny_net.head(late.tanh().mean(dim=(2, 3))))
 
 
 def test_in_place_activation_right_behind_a_captured_layer(tiny, tiny_net):
@@ -47,7 +47,7 @@ def test_in_place_activation_right_behind_a_captured_layer(tiny, tiny_net):
     assert (found["early"] < 0).any()
     assert torch.equal(found["act"], found["early"].relu())
     untouched = tiny_net((x - tiny._mean) / tiny._std)
-    assert torch.equal(found[OUTPUT], untouched)
+    torch.testing.assert_close(found[OUTPUT], untouched)
 
 
 def test_gradient_through_an_in_place_activation(tiny_net):

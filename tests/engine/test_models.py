@@ -163,6 +163,11 @@ def test_a_network_of_ones_own(tiny_net):
     assert (model.card.name, model.card.source, model.card.input_size) == ("TinyNet", "TinyNet", 224)
 
 
+def test_what_a_notebook_shows_of_a_model_is_short(tiny):
+    assert repr(tiny) == "<model 'tiny': 32 px, 5 layers, 4 logits, on cpu>"
+    assert repr(tiny.card) == "<model card 'tiny': 32 px, 5 layers, 4 logits>"
+
+
 def test_labels_of_the_wrong_number_are_not_used(tiny_net):
     assert Model(tiny_net, input_size=32, labels=["a"] * 4).card.labels == ("a",) * 4
     assert Model(tiny_net, input_size=32, labels=["a"] * 3).card.labels is None

@@ -319,11 +319,11 @@ def _cast(model: Model, recipe: Recipe) -> tuple[Model, str]:
     """Return the model in the precision that its steps run in, and its name; float32 if it only runs in that."""
     precision = choose_precision(recipe, model.device)
     try:
-        return model.cast(precision, torch.channels_last), name_of(precision)
+        return model.cast(precision), name_of(precision)
     except InvalidRecipeError:
         if recipe.precision != "auto" or precision == torch.float32:
             raise
-        return model.cast(torch.float32, torch.channels_last), name_of(torch.float32)
+        return model.cast(torch.float32), name_of(torch.float32)
 
 
 def _snapshot(frame: Frame, row: int) -> Snapshot:

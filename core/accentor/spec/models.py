@@ -126,6 +126,13 @@ class ModelCard(BaseModel):
     regularization_layer: str = Field(description="the default ℓ, an early layer")
     layers: tuple[LayerInfo, ...]
 
+    def __repr__(self) -> str:
+        return f"<model card {self}>"
+
+    def __str__(self) -> str:
+        outputs = "no logits" if self.outputs is None else f"{self.outputs} logits"
+        return f"{self.name!r}: {self.input_size} px, {len(self.layers)} layers, {outputs}"
+
     def canvas_size(self, recipe: Recipe) -> int:
         """Return the longer side of the canvas in pixels: the recipe's, or 16/7 of the input (512 for 224)."""
         return recipe.size or round(self.input_size * 16 / 7)

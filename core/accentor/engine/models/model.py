@@ -68,12 +68,14 @@ class Model:
         self.module = module
         first = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
         self.device = first.device
-        self._dtype, self._format = first.dtype, torch.contiguous_format
+        self._dtype = first.dtype
         self._mean = torch.tensor(mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, -1, 1, 1)
-        self._casts: dict[tuple[torch.dtype, torch.memory_format], tuple[tuple[int, ...], Model]] = {}
+        self._casts: dict[torch.dtype, tuple[tuple[int, ...], Model]] = {}
         check_finite(module)
-        self._trace = _trace(module, self._blank(len(mean), input_size))
+        blank = self._blank(len(mean), input_size)
+        self._trace = _trace(module, blank)
+        self._format = _layout(module, blank)
         layers = self._trace.layers
         outputs = self._trace.width if logits or (logits is None and not self._trace.headless) else None
         types = ((layer.name, layer.type) for layer in layers if layer.name not in self._trace.inputs)
@@ -88,6 +90,9 @@ class Model:
             regularization_layer=regularization_layer or default_regularization_layer(module, layers, input_size),
             layers=layers,
         )
+
+    def __repr__(self) -> str:
+        return f"<model {self.card}, on {self.device}>"
 
     def activations(self, images: Tensor, names: frozenset[str], *, redirect: bool = False) -> dict[str, Tensor]:
         """Return the activations at the named layers, running no deeper than needed.
@@ -124,8 +129,8 @@ class Model:
         twin._mean, twin._std = self._mean.to(target), self._std.to(target)
         return twin
 
-    def cast(self, dtype: torch.dtype, memory_format: torch.memory_format = torch.channels_last) -> "Model":
-        """Return a copy that computes in this type and memory layout; made once, then kept.
+    def cast(self, dtype: torch.dtype) -> "Model":
+        """Return a copy that computes in this type; made once, then kept. For its own type it is the model itself.
 
         It has this model's card, digest and all, and takes the same float32 images. This network stays as it is; if its
         weights are changed in place a new copy is made.
@@ -135,13 +140,13 @@ class Model:
         InvalidRecipeError
             If the network does not run in this type.
         """
-        if (dtype, memory_format) == (self._dtype, self._format):
+        if dtype == self._dtype:
             return self
         state = tuple(parameter._version for parameter in self.module.parameters())
-        kept = self._casts.get((dtype, memory_format))
+        kept = self._casts.get(dtype)
         if kept is None or kept[0] != state:
-            kept = (state, self._cast(dtype, memory_format))
-            self._casts[dtype, memory_format] = kept
+            kept = (state, self._cast(dtype))
+            self._casts[dtype] = kept
         return kept[1]
 
     def depth(self, names: frozenset[str]) -> int:
@@ -167,18 +172,16 @@ class Model:
         twin.module, twin._casts = module, {}
         return twin
 
-    def _cast(self, dtype: torch.dtype, memory_format: torch.memory_format) -> "Model":
+    def _cast(self, dtype: torch.dtype) -> "Model":
         module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
-        twin = self._twin(module.to(dtype=dtype, memory_format=memory_format))  # type: ignore[call-overload]
-        twin._dtype, twin._format = dtype, memory_format
-        if dtype != self._dtype:
-            blank = torch.zeros(1, self.card.channels, self.card.input_size, self.card.input_size, device=self.device)
-            try:
-                with torch.no_grad():
-                    twin.activations(blank, frozenset({OUTPUT}))
-            except RuntimeError as error:
-                name = str(dtype).removeprefix("torch.")
-                raise InvalidRecipeError(f"{self.card.name} does not run in {name}: {error}") from error
+        twin = self._twin(module.to(dtype=dtype, memory_format=self._format))  # type: ignore[call-overload]
+        twin._dtype = dtype
+        try:
+            with torch.no_grad():
+                twin.activations(self._blank(self.card.channels, self.card.input_size).float(), frozenset({OUTPUT}))
+        except RuntimeError as error:
+            name = str(dtype).removeprefix("torch.")
+            raise InvalidRecipeError(f"{self.card.name} does not run in {name}: {error}") from error
         return twin
 
 
@@ -197,6 +200,19 @@ def _trace(module: nn.Module, blank: Tensor) -> Trace:
             f"{type(module).__name__} has no layer that gives [B, C], [B, tokens, C], [B, C, H, W] or [B, H, W, C]"
         )
     return traced
+
+
+def _layout(module: nn.Module, blank: Tensor) -> torch.memory_format:
+    """Return the memory layout of images: channels last, which convolutions are fastest in, if the network takes it.
+
+    One that calls ``view`` on its maps does not.
+    """
+    try:
+        with frozen(module), torch.no_grad():
+            module(blank.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def _check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
