@@ -21,6 +21,9 @@ VECTORS = "vectors"
 ENCODER = "W_enc"
 PLAIN_ENCODER = frozenset({"W_enc", "b_enc", "b_dec", "W_dec", "threshold"})
 OWN_ENCODER = PLAIN_ENCODER | {"center"}
+SAELENS_CONFIG = "cfg.json"
+"""The file by which a folder is a SAELens checkpoint."""
+
 DUPLICATE_COSINE = 0.999
 """Two features are taken for one when the cosine of their vectors is above this."""
 

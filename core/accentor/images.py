@@ -34,6 +34,16 @@ DAMAGE = (
 ImageSource = str | Path | bytes | Image.Image
 
 
+def images_below(folder: Path) -> list[Path]:
+    """Return the files of a folder and of all below it that are images by their names, in order of their paths."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def no_images(folder: Path) -> str:
+    """Say that a folder has none."""
+    return f"{folder} holds no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+
+
 def open_image(source: "ImageSource", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return an image as 8-bit RGB, upright.
 

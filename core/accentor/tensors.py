@@ -87,7 +87,7 @@ def read_file(data: bytes, where: str) -> TensorFile:
 
 
 def _safetensors(data: bytes, where: str) -> TensorFile:
-    (length,) = struct.unpack_from("<Q", data)
+    length = int.from_bytes(data[:8], "little")
     if length > min(MAX_HEADER, len(data) - 8):
         raise InvalidFeatureError(f"{where} is no .npy and no .safetensors file, or breaks off: {len(data)} bytes")
     header: dict[str, Any] = json.loads(data[8 : 8 + length])

@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 import accentor
 from accentor.cli import writing
+from accentor.cli.console import list_images
 from accentor.cli.main import build, main
 from accentor.cli.recipes import changed_recipe, read_setting
 from accentor.engine.reference import sample_paths
-from accentor.errors import InvalidRecipeError
+from accentor.errors import InvalidImageError, InvalidRecipeError
 from accentor.spec import Recipe, resolve_recipe
 
 SMALL = ("--set", "size=64", "--set", "crops=2", "--set", "snapshots=1", "--steps", "2")
@@ -51,7 +52,7 @@ def test_flags_change_the_recipe():
         }
     )
     assert chosen == expected
-    assert chosen.crops == resolve_recipe("fast").crops != Recipe().crops
+    assert chosen.learning_rate == resolve_recipe("fast").learning_rate != Recipe().learning_rate
     assert changed_recipe("paper") == resolve_recipe("paper")
 
 
@@ -112,6 +113,18 @@ def test_files_that_are_asked_for(run, tmp_path):
     page = (tmp_path / "index.html").read_text()
     assert page.count('type="radio"') == 3
     assert "index.html" in err
+
+
+def test_of_a_folder_only_its_own_images_are_taken_unless_what_lies_below_is_asked_for(tmp_path):
+    for name in ("b.png", "inner/a.JPG", "inner/deep/c.webp", "inner/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    inside = [tmp_path / name for name in ("b.png", "inner/a.JPG", "inner/deep/c.webp")]
+    assert list_images([tmp_path, Path("x.png")]) == [inside[0], Path("x.png")]
+    assert list_images([tmp_path], below=True) == inside
+    inside[0].unlink()
+    with pytest.raises(InvalidImageError, match=r"holds no images.*; 2 lie in folders below it, name those"):
+        list_images([tmp_path])
 
 
 def test_json_tells_the_numbers(run, tmp_path):

@@ -48,9 +48,12 @@ def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
         (("d", tmp_path, "--prefix", "p/"), "2 were given"),
         (("d", tmp_path), "holds no images"),
         (("d", "--tar", "nothing/"), "no tar whose key begins with"),
+        (("d", tmp_path / "a.tar"), "a line; tars are read where they lie in the store"),
     ):
+        (tmp_path / "a.tar").write_bytes(b"\xff")
         status, _, err = run("dataset", "create", *arguments)
         assert status == 2
+        assert not err.startswith("\n")
         assert said in " ".join(err.split())
 
 

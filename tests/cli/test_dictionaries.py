@@ -13,6 +13,8 @@ from tests.api.service import Service, picture
 from tests.cli.test_service_commands import Run, run
 from tests.engine.dictionaries.test_overcomplete import library
 
+from accentor.engine.dictionaries import DirectionDictionary
+
 __all__ = ["bare", "library", "run", "running", "service"]
 
 
@@ -31,6 +33,7 @@ def test_from_a_file_to_its_end(run: Run, tmp_path: Path) -> None:
     assert f"dictionary:mine@{card['version']}#1  eye  zero" in shown
     found = json.loads(run("dictionary", "show", "mine", "--search", "OSE", "--json")[1])
     assert [one["index"] for one in found["found"]] == [2]
+    assert "no label has '[ox' in it" in run("dictionary", "show", "mine", "--search", "[ox")[2]
     assert json.loads(run("dictionary", "delete", "mine", "--json")[1]) == {"dictionary": "mine", "deleted": True}
     status, _, err = run("dictionary", "show", "mine")
     assert (status, "there is no dictionary 'mine'" in err) == (2, True)
@@ -45,8 +48,20 @@ def test_what_another_library_wrote_is_converted_here(run: Run, tmp_path: Path, 
     assert (card["kind"], card["features"], card["activation"], card["k"]) == ("encoder", 5, "topk", 2)
 
 
-def test_a_feature_of_the_service_is_submitted_by_name(run: Run, service: Service, tmp_path: Path) -> None:
+def test_a_layer_that_the_file_alone_names(run: Run, tmp_path: Path) -> None:
+    path = DirectionDictionary(name="d", layer="blocks.1", vectors=torch.eye(8)).save(tmp_path / "d.safetensors")
+    status, _, err = run("dictionary", "create", "d", path, "--model", "toy")
+    assert status == 2
+    assert "toy has no layer 'blocks.1'" in err
+    assert f"{path} says so: name the model's own with --layer" in " ".join(err.split())
+
+
+def test_a_feature_of_the_service_is_submitted_by_name(
+    run: Run, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run("dictionary", "create", "mine", "--channels", "--model", "toy", "--layer", "conv1")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").write_bytes(picture())
     status, out, _ = run("submit", tmp_path / "a.png", "-m", "toy", "-f", "dictionary:mine#3", "--json")
     assert status == 0
@@ -77,8 +92,10 @@ def test_a_fit_is_written_here(run: Run, tmp_path: Path) -> None:
 
     from accentor.engine.reference.scenes import render_scene
 
+    (tmp_path / "more").mkdir()
     for seed in range(12):
-        Image.fromarray(render_scene(seed, size=64).image).save(tmp_path / f"{seed}.png")
+        place = tmp_path / "more" if seed % 2 else tmp_path
+        Image.fromarray(render_scene(seed, size=64).image).save(place / f"{seed}.png")
     out = tmp_path / "made" / "concepts.safetensors"
     arguments = ("--layer", "block4", "--size", "4", "--positions", "400", "--out", out, "--json")
     status, printed, err = run("dictionary", "fit", tmp_path, *arguments)

@@ -75,7 +75,7 @@ def test_a_list_of_paths(client: Client, folder: Path, tmp_path: Path) -> None:
     assert [row.mask is not None for row in rows] == [True, False]
     assert [member.id for member in card.skipped_members] == ["photos/gone.png"]
     (tmp_path / "picture.txt").write_bytes(picture(1))
-    with pytest.raises(InvalidRequestError, match="is no list of images"):
+    with pytest.raises(InvalidRequestError, match="is no text file with the path of an image a line"):
         client.datasets.create("d", folder=tmp_path / "picture.txt")
 
 

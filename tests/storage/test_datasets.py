@@ -160,6 +160,14 @@ def test_broken_tars(folder: ObjectStore) -> None:
     card, _ = DatasetStore(folder).create(spec(tars=["wd/", "wd/d.tar"]))
     assert {member.id for member in card.skipped_members} == {"wd/a.tar", "wd/b.tar", "wd/c.tar:8.png", "wd/d.tar"}
     assert [row.id for row in DatasetStore(folder).rows("d")] == ["wd/a.tar:0.png", "wd/a.tar:1.png", "wd/c.tar:9.png"]
+    folder.put("cut/a.tar", whole[: whole.rindex(b"3.png")])
+    card, _ = DatasetStore(folder).create(spec(tars=["cut/"]))
+    assert card.images == 3
+    [cut] = card.skipped_members
+    assert (cut.id, cut.reason) == (
+        "cut/a.tar",
+        "it is no plain tar, or breaks off, after '2': it ends without an end mark",
+    )
     folder.put("wd/e.tar.gz", gzip.compress(whole))
     with pytest.raises(InvalidRequestError, match="compressed"):
         DatasetStore(folder).create(spec(tars=["wd/e.tar.gz"]))

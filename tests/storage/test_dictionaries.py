@@ -138,6 +138,11 @@ def test_what_is_no_dictionary_is_refused(store: DictionaryStore, data: bytes) -
     assert store.newest() == []
 
 
+def test_of_a_stump_its_bytes_are_told(store: DictionaryStore) -> None:
+    assert refusal(store, b"hello").endswith("breaks off: 5 bytes")
+    assert refusal(store, b"").endswith("breaks off: 0 bytes")
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

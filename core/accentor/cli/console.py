@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from accentor.errors import InvalidImageError, InvalidRecipeError
-from accentor.images import IMAGE_SUFFIXES
+from accentor.images import images_below, no_images
 from accentor.spec import PRESETS, Recipe, resolve_recipe
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -80,7 +80,8 @@ def progress_of(what: str, *, shown: bool) -> Iterator[Callable[[int, int | None
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr(), disable=not shown, transient=True) as bar:
+    console = stderr()
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
         task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -96,17 +97,17 @@ def read_recipe(text: str) -> Recipe:
     return resolve_recipe(settings)
 
 
-def list_images(paths: Iterable[Path]) -> list[Path]:
-    """Return the images, each folder replaced by the images in it, in order of their names."""
+def list_images(paths: Iterable[Path], *, below: bool = False) -> list[Path]:
+    """Return the images, each folder replaced by the images in it (and `below` it), in order of their names."""
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(member for member in path.iterdir() if member.suffix.lower() in IMAGE_SUFFIXES)
-        if not inside:
-            raise InvalidImageError(
-                f"{path} holds no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        found += inside
+        inside = images_below(path)
+        taken = inside if below else [member for member in inside if member.parent == path]
+        if not taken:
+            aside = f"; {len(inside)} lie in folders below it, name those" if inside else ""
+            raise InvalidImageError(f"{no_images(path)}{aside}")
+        found += taken
     return found

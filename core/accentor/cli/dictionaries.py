@@ -24,7 +24,7 @@ from accentor.cli.console import (
     stdout,
     tell_deleted,
 )
-from accentor.errors import InvalidRequestError
+from accentor.errors import InvalidRequestError, UnknownLayerError
 
 if TYPE_CHECKING:
     from accentor.spec import DictionaryCard, DictionaryFeature
@@ -91,7 +91,12 @@ def create(
 
         sent = load_dictionary(source, layer, **encoder)
     with Client(url, api_key) as client:
-        card = client.dictionaries.create(name, sent, model=model, **options)
+        try:
+            card = client.dictionaries.create(name, sent, model=model, **options)
+        except UnknownLayerError as error:
+            if layer is not None:
+                raise
+            raise UnknownLayerError(f"{error.detail}; {source} says so: name the model's own with --layer") from error
     print_json(card.model_dump(mode="json")) if as_json else _report(card)
 
 
@@ -145,6 +150,8 @@ def show(
         stdout().print(escape(f"scan {scan.id}  {scan.seen} images of {scan.dataset}"), highlight=False, soft_wrap=True)
     for feature in features:
         stdout().print(escape(_line(feature)), highlight=False, soft_wrap=True)
+    if search and not features:
+        stderr().print(escape(f"no label has {search!r} in it"), highlight=False)
 
 
 def fit(
@@ -164,12 +171,15 @@ def fit(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; else the best there is.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a dictionary to the activations of images here; `dictionary create NAME FILE` sends it to a service."""
+    """Fit a dictionary to the activations of images here; `dictionary create NAME FILE` sends it to a service.
+
+    Of a folder the images in it, and in all folders below it, are taken.
+    """
     from accentor.engine import fit_dictionary, load_model
 
     if out.suffix != ".safetensors":
         raise InvalidRequestError(f"--out is {out}: expected a .safetensors file")
-    paths = list_images(images)
+    paths = list_images(images, below=True)
     loaded = load_model(model, weights=weights, device=device)
     chosen: Any = method
     with stderr().status(f"fitting {size} features to {len(paths)} images"):
@@ -225,7 +235,8 @@ def _report(card: "DictionaryCard") -> None:
         stderr().print("too many features to compare them with one another", highlight=False)
     elif card.duplicates:
         first = ", ".join(f"{later} as {earlier}" for later, earlier in card.duplicate_features[:SHOWN])
-        stderr().print(f"{card.duplicates} repeat an earlier one: {first}", highlight=False, soft_wrap=True)
+        repeat = "repeats" if card.duplicates == 1 else "repeat"
+        stderr().print(f"{card.duplicates} {repeat} an earlier one: {first}", highlight=False, soft_wrap=True)
 
 
 def _line(feature: "DictionaryFeature") -> str:

@@ -21,6 +21,7 @@ from accentor.cli.console import (
     stdout,
 )
 from accentor.cli.recipes import SetOption, StepsOption, StrengthOption, changed_recipe
+from accentor.dictionaries import SAELENS_CONFIG
 from accentor.errors import InvalidRequestError, RequestError
 from accentor.spec import Encoder, Entry, Feature, Product, Sum, parse_feature
 from accentor.spec.dictionaries import REFERENCE_FORM
@@ -160,7 +161,7 @@ def by_value(feature: Feature) -> Feature:
 def _atom_by_value(atom: OneAtom) -> OneAtom:
     name = atom.reference and atom.reference.rpartition("#")[0]
     is_served = isinstance(atom, Entry | Encoder) and re.fullmatch(REFERENCE_FORM, name or "")
-    if atom.reference is None or (is_served and not Path(name or "").exists()):
+    if atom.reference is None or (is_served and not _is_file(Path(name or ""))):
         return atom
     from accentor.engine import inline
 
@@ -168,6 +169,10 @@ def _atom_by_value(atom: OneAtom) -> OneAtom:
     if isinstance(read, Sum | Product):
         raise InvalidRequestError(f"{atom} is a {read.kind}: expected a single feature")
     return read
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() or (path / SAELENS_CONFIG).is_file()
 
 
 def report_estimate(estimate: "Estimate") -> None:

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from accentor.datasets.labels import read_labels
 from accentor.errors import InvalidRequestError
-from accentor.images import IMAGE_SUFFIXES
+from accentor.images import images_below, no_images
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ def folder_members(
     root = Path(folder)
     if not root.exists():
         raise InvalidRequestError(f"{root} is no folder, and no file that lists images")
-    found = _listed(root) if root.is_file() else {path.relative_to(root).as_posix(): path for path in _pictures(root)}
+    found = (
+        _listed(root) if root.is_file() else {path.relative_to(root).as_posix(): path for path in images_below(root)}
+    )
     labels = None if labels_file is None else _labels(Path(labels_file))
     beside = None if masks is None else Path(masks)
-    known = {} if beside is None else {_stem(path, beside): path for path in _pictures(beside)}
+    known = {} if beside is None else {_stem(path, beside): path for path in images_below(beside)}
     members = []
     for name, path in found.items():
         if beside is not None and path.is_relative_to(beside):
@@ -47,9 +49,7 @@ def folder_members(
         label = own if labels is None else labels.get(name)
         members.append(LocalMember(name, path, label, known.get(PurePosixPath(name).with_suffix("").as_posix())))
     if not members:
-        raise InvalidRequestError(
-            f"{root} holds no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
+        raise InvalidRequestError(no_images(root))
     if labels and not any(member.label for member in members):
         raise InvalidRequestError(
             f"the labels {labels_file} name no image of {root}: they begin with {next(iter(labels))!r}, the images "
@@ -69,15 +69,13 @@ def _labels(path: Path) -> dict[str, str]:
 def _listed(path: Path) -> dict[str, Path]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise InvalidRequestError(f"{path} is no list of images: {error}") from error
+    except OSError as error:
+        raise InvalidRequestError(f"the list {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        said = f"{path} is no text file with the path of an image a line; tars are read where they lie in the store"
+        raise InvalidRequestError(said) from error
     names = (line.strip() for line in lines)
     return {name: path.parent / name for name in names if name}
-
-
-def _pictures(folder: Path) -> list[Path]:
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(paths)
 
 
 def _stem(path: Path, folder: Path) -> str:

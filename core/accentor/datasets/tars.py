@@ -78,6 +78,8 @@ def tar_members(objects: ObjectStore, key: str) -> Iterator[Member | Broken | Ig
                     parts = {}
                 name = sample
                 parts[suffix] = (info, _read(tar, info))
+            if tar.offset >= size:
+                raise tarfile.ReadError("it ends without an end mark")
     except tarfile.TarError as error:
         at = f"after {name!r}" if name else "at its beginning"
         yield Broken(key, f"it is no plain tar, or breaks off, {at}: {error}")

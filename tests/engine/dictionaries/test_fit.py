@@ -123,6 +123,9 @@ def test_what_cannot_be_fitted(tiny: Model, monkeypatch: pytest.MonkeyPatch):
         fit_dictionary(tiny, picture, "late", 3, "topk_sae", k=4)
     with pytest.raises(InvalidRequestError, match="size is 0"):
         fit_dictionary(tiny, picture, "late", 0)
+    monkeypatch.setattr(module, "sample_activations", lambda *_: made_of_atoms(20, 2))
+    with pytest.raises(InvalidRequestError, match="size is 37: expected 36 at most"):
+        fit_dictionary(tiny, ["unused"] * 20, "late", 37)
     monkeypatch.setattr(module, "sample_activations", lambda *_: made_of_atoms() - 0.2)
     with pytest.raises(InvalidFeatureError, match=r"late has \d+% of its energy below zero.*topk_sae"):
         fit_dictionary(tiny, ["unused"] * 40, "late", 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from accentor.engine.scan import Item
 from accentor.errors import InvalidImageError
-from accentor.images import IMAGE_SUFFIXES
+from accentor.images import images_below, no_images
 
 
 def folder_items(folder: Path) -> list[Item]:
@@ -18,11 +18,9 @@ def folder_items(folder: Path) -> list[Item]:
     """
     if not folder.is_dir():
         raise InvalidImageError(f"{folder} is no folder of images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = images_below(folder)
     if not paths:
-        raise InvalidImageError(
-            f"{folder} holds no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
+        raise InvalidImageError(no_images(folder))
     return [
         Item(str(path), partial(Path, path), label=None if path.parent == folder else path.parent.name)
         for path in paths

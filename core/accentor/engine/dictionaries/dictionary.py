@@ -15,7 +15,7 @@ from torch import Tensor
 
 from accentor.dictionaries import DUPLICATE_COSINE
 from accentor.engine.dictionaries.report import Report
-from accentor.errors import InvalidFeatureError, UnitOutOfRangeError
+from accentor.errors import InvalidFeatureError, UnitOutOfRangeError, what_is_wrong
 from accentor.spec import Feature, ModelCard
 from accentor.spec.ranges import Selection
 
@@ -104,8 +104,10 @@ class Dictionary(ABC):
         index = self.index(unit)
         try:
             return self._feature(index, code)
-        except ValueError as error:
-            raise InvalidFeatureError(f"feature {index} of dictionary {self.name!r} cannot be used: {error}") from error
+        except ValidationError as error:
+            faults = "; ".join(map(what_is_wrong, error.errors()))
+            said = f"feature {index} of dictionary {self.name!r} cannot be used: {faults}"
+            raise InvalidFeatureError(said) from error
 
     def features(self, units: range | str | None = None, code: Code = "pre") -> "Features":
         """Return many features as a sequence that makes each when it is asked for.

@@ -99,6 +99,8 @@ def fit_dictionary(
     generator = torch.Generator().manual_seed(seed)
     samples = sample_activations(model, images, layer, positions, generator)
     train, test = _split(samples, generator)
+    if size > len(train):
+        raise InvalidRequestError(f"size is {size}: expected {len(train)} at most, the positions that are fitted")
     called = name or f"{method}-{layer}-{size}"
     fitted: DirectionDictionary | EncoderDictionary
     with _global_seed(seed):

@@ -5,11 +5,12 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from accentor.dictionaries import SAELENS_CONFIG as CONFIG
 from accentor.engine.dictionaries.codes import Activation
 from accentor.engine.dictionaries.dictionary import NEAREST, Dictionary
 from accentor.engine.dictionaries.files import Options, read_npy, read_safetensors
 from accentor.engine.dictionaries.overcomplete import SUFFIXES, read_overcomplete
-from accentor.engine.dictionaries.saelens import CONFIG, SCALER, WEIGHTS, is_saelens, read_saelens
+from accentor.engine.dictionaries.saelens import SCALER, WEIGHTS, is_saelens, read_saelens
 from accentor.errors import InvalidFeatureError, UnknownDictionaryError
 from accentor.spec.dictionaries import VERSION_DIGITS
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
+from accentor.dictionaries import SAELENS_CONFIG as CONFIG
 from accentor.engine.dictionaries.dictionary import LAYER
 from accentor.engine.dictionaries.files import Options, read_tensors
 from accentor.engine.dictionaries.kinds import EncoderDictionary
 from accentor.errors import InvalidFeatureError
 
-CONFIG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
 SCALER = "activation_scaler.json"
 """Written beside the weights while training goes on: the factor that activations are multiplied with first."""
