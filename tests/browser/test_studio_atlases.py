@@ -77,6 +77,12 @@ def test_an_atlas_is_started_followed_and_opened(page, embedded, scenes):
 
     page.get_by_role("link", name="Atlases", exact=True).click()
     page.locator("#atlas-rows").get_by_role("link", name="<b>Three</b> channels", exact=True).wait_for()
+    page.get_by_role("link", name="Batches").click()
+    page.locator("#batch-rows tr").nth(4).wait_for()
+    notes = page.locator("#batch-rows small").all_inner_texts()[:5]
+    assert [note.strip() for note in notes] == [
+        f"atlas: {step}" for step in ("publish", "evaluate", "accentuate", "select", "scan")
+    ]
     page.get_by_role("link", name="Studio").click()
     choose(page, "#layer", "block1")
     page.locator("#unit").click()
@@ -114,11 +120,16 @@ def test_an_atlas_without_features_is_not_sent(page, embedded, scenes):
     assert "7 features, each in up to 10 images" in page.locator("#atlas-estimate").inner_text()
 
 
-def test_pages_of_atlases_fit_a_phone(page, embedded, scenes):
+def test_pages_with_tables_fit_a_phone(page, embedded, scenes):
+    with Client(embedded.url) as client:
+        client.dictionaries.create("a-long-name", model="reference", layer="block3", channels=True)
+        client.atlases.create(model="reference", layer="block1", dataset=scenes, limit=1).cancel()
     page.set_viewport_size(PHONE)
     open_studio(page, embedded.url)
-    for place in ("#/atlases", "#/atlases/new", "#/library"):
+    for place in ("#/atlases", "#/atlases/new", "#/library", "#/batches"):
         page.goto(f"{embedded.url}/{place}")
         page.locator("main > section:visible").wait_for()
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        hidden = "[...document.querySelectorAll('.scroll')].map(node => node.scrollWidth - node.clientWidth)"
+        assert not any(page.evaluate(hidden)), place

@@ -1,5 +1,12 @@
 import { ago, duration, make, words } from "./dom.js";
 import { listing } from "./listing.js";
+import { stepOf } from "./steps.js";
+
+function note(batch) {
+  const step = stepOf(batch);
+  if (step) return `atlas: ${step}`;
+  return batch.lane === "interactive" ? "one picture" : "";
+}
 
 function row(batch) {
   const { succeeded, failed, canceled } = batch.counts;
@@ -11,7 +18,7 @@ function row(batch) {
       "td",
       {},
       make("a", { href: `#/batches/${batch.id}`, class: "code", title: batch.id }, batch.id.slice(0, 8)),
-      batch.lane === "interactive" ? make("small", { class: "hint" }, " one picture") : null,
+      make("small", { class: "hint" }, ` ${note(batch)}`),
     ),
     make("td", { class: "wide" }, batch.model),
     make("td", {}, make("span", { class: "state", "data-kind": batch.state }, words(batch.state))),

@@ -8,6 +8,11 @@ const WORK = {
   publish: "the site is written",
 };
 
+/* The step of an atlas that a batch is: its id is the atlas's and the number of the step. */
+export function stepOf({ id, metadata }) {
+  return metadata.atlas === id.slice(0, -1) ? Object.keys(WORK)[Number(id.at(-1)) - 1] : null;
+}
+
 export function told({ name, total, done }) {
   return total ? `${name}, ${done.toLocaleString()} of ${total.toLocaleString()}` : name;
 }
