@@ -3,48 +3,39 @@
 .venv/bin/python docs/make_studio.py [studio] [atlases] [batches]
 """
 
-import io
-import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from accentor.embedded import EmbeddedService
 from accentor.engine.reference import sample_paths
 from accentor_client import Client
+from sheets import chromium, opened, rest, save_large, save_sheet
 
-IMAGES = Path(__file__).parent / "images"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TALL = {"width": 1280, "height": 1180}
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-SHOWN_PX = 1_000
 END_MS = 120_000
-SETTLED_MS = 800
+LIVE_STEPS = 300
 DEADLINE_S = 1
 LOOK_S = 0.5
 
 
-def shoot(page: Page, name: str, *, is_focused: bool = False) -> None:
-    """Write what is on the screen, small; a list stays open while its box has the focus."""
-    if not is_focused:
-        page.evaluate("document.activeElement.blur()")
-    page.wait_for_timeout(SETTLED_MS)
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
-    picture.save(IMAGES / f"studio-{name}.webp", quality=80)
-
-
-def opened(browser: Browser, url: str, scheme: str, size: Any, place: str = "") -> Page:
-    """Return a page of the service."""
-    page = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce").new_page()
-    page.goto(f"{url}/{place}")
+def healthy(page: Page) -> None:
+    """Wait until the page has heard that the service is well."""
     page.locator("#health[data-kind=good]").wait_for()
-    return page
+
+
+def sheet(browser: Browser, address: str, name: str, ready: Callable[[Page], object]) -> None:
+    """Write a sheet of a page of the service."""
+
+    def is_there(page: Page) -> None:
+        healthy(page)
+        ready(page)
+
+    save_sheet(browser, address, f"studio-{name}", is_there)
 
 
 def choose(page: Page, box: str, text: str) -> None:
@@ -54,37 +45,45 @@ def choose(page: Page, box: str, text: str) -> None:
     page.locator(box).press("Enter")
 
 
+def done(page: Page) -> None:
+    """Wait for the end of an accentuation."""
+    page.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+
+
 def use(page: Page, label: str, scene: int) -> None:
-    """Accentuate a logit in a sample and wait for the first preview or the end."""
+    """Begin to accentuate a logit in a sample."""
     choose(page, "#unit", label)
     page.locator("#samples button").nth(scene).click()
     page.locator("#run").click()
-    page.locator("#stage[data-state=live], #stage[data-state=done]").wait_for()
 
 
 def studio(browser: Browser, url: str) -> None:
-    """Shoot the studio while a picture develops, and afterwards."""
-    page = opened(browser, url, "light", DESK)
+    """Shoot the studio while a picture develops, and afterwards, with a shelf."""
+    page = opened(browser, url)
+    healthy(page)
+    page.locator("#controls summary").click()
+    page.locator("#steps").fill(str(LIVE_STEPS))
+    page.locator("#controls summary").click()
     use(page, "dots", 1)
-    page.wait_for_timeout(SETTLED_MS)
-    shoot(page, "live")
-    page.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+    page.locator("#stage[data-state=live]").wait_for()
+    rest(page)
+    save_large(page, "studio-live")
+    page.reload()
     for label, scene in (("stripes", 0), ("scales", 4), ("star", 9)):
         use(page, label, scene)
-        page.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+        done(page)
         page.locator("#keep").click()
     page.locator("#shelf .open").last.click()
-    page.locator("#stage[data-state=done]").wait_for()
+    done(page)
     page.set_viewport_size(TALL)
-    page.evaluate("scrollTo(0, 0)")
-    shoot(page, "light")
-    for scheme, size, name, view in (("dark", DESK, "dark", "where"), ("light", PHONE, "phone", "compare")):
-        page = opened(browser, url, scheme, size)
+    rest(page)
+    save_large(page, "studio-light")
+
+    def used(page: Page) -> None:
         use(page, "stripes", 0)
-        page.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
-        page.locator(f"#views [value={view}]").check(force=True)
-        page.evaluate("scrollTo(0, 0)")
-        shoot(page, name)
+        done(page)
+
+    sheet(browser, url, "picture", used)
 
 
 def batches(browser: Browser, url: str) -> None:
@@ -96,60 +95,59 @@ def batches(browser: Browser, url: str) -> None:
         while not long.refresh().counts.running:
             time.sleep(LOOK_S)
         late = client.batches.create(features=["logit:ring", "logit:disc"], deadline_s=DEADLINE_S, **made)
-        while not late.refresh().state.terminal:
+        while not late.refresh().state.terminal or long.refresh().counts.succeeded < 16:
             time.sleep(LOOK_S)
-        shoot(opened(browser, url, "light", DESK, "#/batches"), "batches")
-        shoot(opened(browser, url, "dark", DESK, f"#/batches/{late.id}"), "failures")
-        while long.refresh().counts.succeeded < 16:
-            time.sleep(LOOK_S)
-        shoot(opened(browser, url, "light", DESK, f"#/batches/{long.id}"), "batch")
+        sheet(browser, f"{url}/#/batches", "batches", lambda page: page.locator("#batch-rows tr").first.wait_for())
+        sheet(
+            browser, f"{url}/#/batches/{long.id}", "batch", lambda page: page.locator("#results img").first.wait_for()
+        )
         long.cancel()
+        sheet(
+            browser,
+            f"{url}/#/batches/{late.id}",
+            "failures",
+            lambda page: page.locator("#failures li").first.wait_for(),
+        )
+
+
+def fill_form(page: Page) -> None:
+    """Ask for a small atlas."""
+    page.locator("#atlas-estimate:not(:empty)").wait_for()
+    choose(page, "#atlas-features", "block3-channels")
+    page.locator("#atlas-top").fill("1")
+    page.locator("#atlas-limit").fill("16")
+    page.locator("#atlas-images").fill("0")
+    page.locator("#atlas-recipe").select_option("fast")
 
 
 def atlases(browser: Browser, url: str) -> None:
-    """Shoot the library, the form, an atlas that is made, and one that is there, with its thumbnails in the studio."""
+    """Shoot the library, the form, an atlas, the list of them, and its thumbnails in the studio."""
     with Client(url) as client:
         client.datasets.create("scenes", folder=sample_paths()[0].parent)
         client.dictionaries.create("block3-channels", model="reference", layer="block3", channels=True)
-        shoot(opened(browser, url, "light", DESK, "#/library"), "library")
-        page = opened(browser, url, "dark", DESK, "#/atlases/new?dataset=scenes")
-        page.locator("#atlas-estimate:not(:empty)").wait_for()
-        choose(page, "#atlas-features", "block3-channels")
-        page.locator("#atlas-top").fill("1")
-        page.locator("#atlas-limit").fill("16")
-        page.locator("#atlas-images").fill("0")
-        page.locator("#atlas-recipe").select_option("fast")
-        shoot(page, "atlas-new")
-        page.locator("#atlas-start").click()
-        page.locator("#atlas-steps li[aria-current]:has-text('accentuate') progress").wait_for(timeout=END_MS)
-        page.wait_for_function(
-            "() => document.querySelector('#atlas-steps [aria-current] progress')?.value > 15", timeout=5 * END_MS
-        )
-        shoot(page, "atlas")
-        page.locator("#atlas-state[data-kind=succeeded]").wait_for(timeout=5 * END_MS)
-        page = opened(browser, url, "light", DESK, page.url.removeprefix(f"{url}/"))
-        page.locator("#atlas-cover").wait_for()
-        shoot(page, "atlas-done")
-    page = opened(browser, url, "light", DESK)
+    sheet(browser, f"{url}/#/library", "library", lambda page: page.locator("#library table").last.wait_for())
+    form = f"{url}/#/atlases/new?dataset=scenes"
+    sheet(browser, form, "atlas-new", fill_form)
+    page = opened(browser, form)
+    fill_form(page)
+    page.locator("#atlas-start").click()
+    page.locator("#atlas-state[data-kind=succeeded]").wait_for(timeout=5 * END_MS)
+    sheet(browser, page.url, "atlas", lambda page: page.locator("#atlas-cover").wait_for())
+    sheet(browser, f"{url}/#/atlases", "atlases", lambda page: page.locator("#atlas-rows tr").first.wait_for())
+    page = opened(browser, url)
     choose(page, "#layer", "block3-channels")
     choose(page, "#unit", "7")
     page.locator("#seen .tile").wait_for()
     page.locator("#unit").click()
-    shoot(page, "thumbnails", is_focused=True)
+    save_large(page, "studio-thumbnails")
 
 
 def main() -> None:
     """Write the pictures of the parts that are named, or of all."""
     parts = {"studio": studio, "atlases": atlases, "batches": batches}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        EmbeddedService(Path(folder)) as service,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedService(Path(folder)) as service, chromium() as browser:
         for name in sys.argv[1:] or parts:
             parts[name](browser, service.url)
-        browser.close()
 
 
 if __name__ == "__main__":
