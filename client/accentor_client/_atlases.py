@@ -27,6 +27,7 @@ class AtlasOptions(TypedDict, total=False):
     title: str | None
     top_k: int
     images: int
+    errors: int
     limit: int | None
     recipe: RecipeSource
     seed: int

@@ -84,7 +84,7 @@ class Rig:
     def create(self, name: str, dataset: str, **fields: Any) -> None:
         """Create an atlas as the API does."""
         given = {"model": MODEL, "layer": LAYER, "dataset": dataset, "recipe": RECIPE, "title": TITLE}
-        spec = AtlasSpec.model_validate({**given, "top_k": 2, "limit": 3, "images": 1, **fields})
+        spec = AtlasSpec.model_validate({**given, "top_k": 2, "limit": 3, "images": 1, "errors": 1, **fields})
         keep_card(self.objects, self.model.card)
         self.atlases.create(NewAtlas(name, spec, self.model.card.digest, "secret", datetime.now(UTC)))
 
@@ -178,7 +178,7 @@ def test_a_site_says_what_a_build_in_process_says(
         folder = tmp_path / "scenes" / folder_of(place)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder)
-    options = AtlasOptions(top_k=2, limit=3, images=1, title=TITLE)
+    options = AtlasOptions(top_k=2, limit=3, images=1, errors=1, title=TITLE)
     monkeypatch.chdir(tmp_path / "scenes")
     items = folder_items(Path())
     build_atlas(rig.model, LAYER, items, tmp_path / "out", RECIPE, options, dataset="scenes")

@@ -238,7 +238,7 @@ class AtlasWork:
             dictionary,
             scan,
             items,
-            AtlasOptions(top_k=spec.top_k, images=spec.images, limit=spec.limit, seed=spec.seed),
+            AtlasOptions(top_k=spec.top_k, images=spec.images, errors=spec.errors, limit=spec.limit, seed=spec.seed),
             items.digest,
             feature,
             None if broken is None else frozenset(broken),

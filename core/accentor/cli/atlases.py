@@ -29,6 +29,7 @@ from accentor.cli.console import (
 from accentor.cli.recipes import SetOption, StepsOption, StrengthOption, changed_recipe
 from accentor.errors import InvalidRequestError, NotFoundError
 from accentor.spec import BatchState, Recipe
+from accentor.spec.atlases import DEFAULT_ERRORS
 
 if TYPE_CHECKING:
     from accentor.engine import Model, StepReport
@@ -80,6 +81,9 @@ def build_command(
     settings: SetOption = None,
     top_k: Annotated[int, typer.Option(min=1, max=64, help="Images shown for each feature.")] = 6,
     images: Annotated[int, typer.Option(min=0, help="Images whose own top features are all accentuated.")] = 16,
+    errors: Annotated[
+        int, typer.Option(min=0, help="Misclassified images shown, if the model has classes.")
+    ] = DEFAULT_ERRORS,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many features.")] = None,
     title: Annotated[str | None, typer.Option(help="Of the site.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the crops and the noise.")] = 0,
@@ -96,7 +100,14 @@ def build_command(
     service it goes on there: watch it with `accentor atlas show`.
     """
     chosen = changed_recipe(recipe, steps=steps, strengths=strength or (), settings=settings or ())
-    shown: dict[str, Any] = {"top_k": top_k, "images": images, "limit": limit, "title": title, "seed": seed}
+    shown: dict[str, Any] = {
+        "top_k": top_k,
+        "images": images,
+        "errors": errors,
+        "limit": limit,
+        "title": title,
+        "seed": seed,
+    }
     if local:
         if out is None:
             raise InvalidRequestError("--local without --out: say which folder the site goes into")

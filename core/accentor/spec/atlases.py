@@ -24,7 +24,8 @@ RANGE_IMAGES = 4
 IMAGE_FEATURES = 4
 """Features accentuated for an image's own page."""
 
-MAX_ERRORS = 48
+MAX_ERRORS = 1_000
+DEFAULT_ERRORS = 48
 """Misclassified images that are shown."""
 
 FEATURES_PER_PART = 16
@@ -61,6 +62,10 @@ class AtlasSpec(_Frozen):
     images: Annotated[
         int, Field(ge=0, le=MAX_IMAGES, description="images whose own top features are all accentuated")
     ] = 16
+    errors: Annotated[
+        int,
+        Field(ge=0, le=MAX_ERRORS, description="misclassified images whose predicted and true class are accentuated"),
+    ] = DEFAULT_ERRORS
     limit: (
         Annotated[int, Field(ge=1, le=MAX_FEATURES, description="only the first so many features that can be used")]
         | None
@@ -85,7 +90,7 @@ class AtlasSpec(_Frozen):
     def most_pictures(self, features: int) -> int:
         """Return how many pictures there may be at most, of a dictionary of so many features."""
         shown = min(features, self.limit or features)
-        return shown * (self.top_k + RANGE_IMAGES + 1) + self.images * IMAGE_FEATURES + 2 * MAX_ERRORS
+        return shown * (self.top_k + RANGE_IMAGES + 1) + self.images * IMAGE_FEATURES + 2 * self.errors
 
     @property
     def shown_title(self) -> str:

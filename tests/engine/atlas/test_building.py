@@ -117,6 +117,17 @@ def test_the_top_features_of_an_image_are_all_accentuated(model, scenes, tmp_pat
         assert {(unit, build.items[image].id) for unit in units} <= asked
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_surest_errors_are_shown_as_many_as_are_wanted(model, scenes, tmp_path, count):
+    options = AtlasOptions(top_k=1, images=0, limit=1, errors=count)
+    build = Build(model, channels_of(model, "block4"), folder_items(scenes), tmp_path, RECIPE, options, "s", Told())
+    asked = [(one.feature.unit, one.item.id) for one in build.plan.wanted() if one.feature.kind == "logit"]
+    wrong = sorted(build.plan.scan.rows.misclassified, key=lambda row: row.probability)
+    assert len(wrong) > 2
+    assert {image for _, image in asked} == {build.items[row.image].id for row in wrong[len(wrong) - count :]}
+    assert len(asked) == 2 * count
+
+
 def test_built_again_nothing_is_made_and_with_more_only_what_is_new(model, scenes, built):
     told = []
     again = Told(say=told.append)

@@ -14,7 +14,7 @@ from accentor.engine.scan import Item, Scan
 from accentor.engine.scan.rows import ImageRow
 from accentor.engine.scan.sample import priority
 from accentor.spec import Feature, Logit, ModelCard
-from accentor.spec.atlases import IMAGE_FEATURES, MAX_ERRORS
+from accentor.spec.atlases import DEFAULT_ERRORS, IMAGE_FEATURES
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class AtlasOptions:
         Images of each feature, beside those over its range.
     images
         Images whose `IMAGE_FEATURES` top features are all accentuated, drawn from the dataset; see `Plan.drawn`.
+    errors
+        Misclassified images, the surest mistakes first, whose predicted and true class are accentuated.
     limit
         Only the first so many features.
     seed
@@ -39,6 +41,7 @@ class AtlasOptions:
 
     top_k: int = 6
     images: int = 16
+    errors: int = DEFAULT_ERRORS
     limit: int | None = None
     seed: int = 0
     title: str | None = None
@@ -127,7 +130,7 @@ class Plan:
     def mistakes(self) -> list[ImageRow]:
         """The misclassified images that are shown, the surest mistakes first."""
         wrong = sorted(self.scan.rows.misclassified, key=lambda row: -(row.probability or 0.0))
-        return wrong[:MAX_ERRORS]
+        return wrong[: self.options.errors]
 
     @cached_property
     def unknown(self) -> list[str | int]:
