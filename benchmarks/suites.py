@@ -92,7 +92,7 @@ def photograph_suite(images: int, features: int, seeds: int, size: int = PHOTO_S
     classes = [int(path.stem.partition("_")[0]) for path in paths]
     chosen = spread(tuple(range(len(paths))), images)
     cases = [
-        Case(f"{paths[index].stem} → {classes[other]}", photographs[index], classes[other], seed)
+        Case(f"{paths[index].stem} as {classes[other]}", photographs[index], classes[other], seed)
         for index in chosen
         for other in ((index + step * APART) % len(paths) for step in range(features))
         for seed in range(seeds)
