@@ -165,6 +165,24 @@ def test_an_address_keeps_what_was_asked_of_the_overview(page, site):
     assert "stripes (7)" in page.locator(".legend").inner_text()
 
 
+def test_an_address_runs_no_file_outside_of_the_site(page, site):
+    Path(unquote(urlparse(site).path)).parents[1].joinpath("evil.js").write_text("document.title = 'owned';")
+    page.goto(f"{site}#/?colour=../../../evil&sort=../../../evil")
+    until(page, "document.querySelectorAll('.rows li').length === 24")
+    until(page, "document.querySelector('.legend').innerText.includes('coherence')")
+    assert page.title() == "An atlas of drawn discs"
+    assert page.get_by_label("Colour").input_value() == "coherence"
+
+
+@pytest.mark.parametrize("asked", ["sort=foo", "filter=foo", "order=foo", "colour=flags", "sort=flags"])
+def test_what_an_address_asks_for_in_vain_is_as_usual(page, site, asked):
+    page.goto(f"{site}#/?{asked}")
+    until(page, "document.querySelectorAll('.rows li').length === 24")
+    assert page.locator(".rows a").first.get_attribute("href") == "#/feature/0"
+    assert page.locator(".count").inner_text() == "24 features"
+    until(page, "location.hash === '#/'")
+
+
 def test_the_way_back_leads_to_where_one_was(page, site):
     page.goto(site)
     page.locator("canvas.map").focus()

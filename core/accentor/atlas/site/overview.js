@@ -11,7 +11,11 @@ Atlas.overview = (() => {
   };
   const LEGEND_LABELS = 8;
   const FLAGS = { dead: 1, failed: 2, marked: 4, labelled: 8, pictured: 16 };
+  const FILTERS = [["all", "all"], ["alive", "not dead"], ["dead", "dead"], ["labelled", "with a label"], ["marked", "with a reliability mark"], ["failed", "with a failure"]];
   const USUAL = { colour: "", sort: "index", order: "down", filter: "all", search: "" };
+
+  /* What an address asks for, if it is on offer: names become those of files to load. */
+  const offered = (options, given) => (!options || options.some(([name]) => name === given) ? given : null);
 
   function select(label, options, value, onchange) {
     const box = el("select", { "aria-label": label, onchange: (event) => onchange(event.target.value) },
@@ -25,8 +29,16 @@ Atlas.overview = (() => {
     const map = Atlas.map.create(places, about);
     const legend = el("p.legend", { "aria-live": "polite" });
     const columns = ["coherence", "gain", "density"].filter((name) => about.summary[name]);
-    const usual = { ...USUAL, colour: columns[0] ?? "density" };
-    const state = Object.fromEntries(Object.entries(usual).map(([name, value]) => [name, asked.get(name) ?? value]));
+    const measures = columns.map((name) => [name, NAMES[name]]);
+    const byLabel = about.labelled ? [["label", NAMES.label]] : [];
+    const offers = {
+      colour: measures.length + byLabel.length ? [...measures, ...byLabel] : [["density", NAMES.density]],
+      sort: [["index", "index"], ...measures, ...byLabel],
+      order: [["down"], ["up"]],
+      filter: FILTERS,
+    };
+    const usual = { ...USUAL, colour: offers.colour[0][0] };
+    const state = Object.fromEntries(Object.entries(usual).map(([name, value]) => [name, offered(offers[name], asked.get(name)) ?? value]));
 
     function keepAddress() {
       const changed = Object.entries(state).filter(([name, value]) => value !== usual[name]);
@@ -86,17 +98,16 @@ Atlas.overview = (() => {
     let wait = 0;
     const search = el("input", { type: "search", placeholder: "Name, index or label", value: state.search, "aria-label": "Search features", id: "search" });
     search.addEventListener("input", () => { clearTimeout(wait); wait = setTimeout(() => { state.search = search.value; refresh(); }, 120); });
-    const colours = [...columns, ...(about.labelled ? ["label"] : [])].map((name) => [name, NAMES[name]]);
     const tools = el("div.tools", {},
       el("label.field.wide", {}, el("span", { text: "Search" }), search),
-      select("Colour", colours.length ? colours : [["density", "density"]], state.colour, (name) => recolour(name).then(keepAddress)),
-      select("Sort", [["index", "index"], ...columns.map((name) => [name, NAMES[name]]), ...(about.labelled ? [["label", "label"]] : [])], state.sort, (value) => { state.sort = value; refresh(); }),
+      select("Colour", offers.colour, state.colour, (name) => recolour(name).then(keepAddress)),
+      select("Sort", offers.sort, state.sort, (value) => { state.sort = value; refresh(); }),
       el("button.reverse", { type: "button", "aria-pressed": String(state.order === "up"), "aria-label": "Reverse the order", title: "Reverse the order", text: "⇅", onclick: (event) => {
         state.order = state.order === "up" ? "down" : "up";
         event.currentTarget.setAttribute("aria-pressed", String(state.order === "up"));
         refresh();
       } }),
-      select("Show", [["all", "all"], ["alive", "not dead"], ["dead", "dead"], ["labelled", "with a label"], ["marked", "with a reliability mark"], ["failed", "with a failure"]], state.filter, (value) => { state.filter = value; refresh(); }));
+      select("Show", FILTERS, state.filter, (value) => { state.filter = value; refresh(); }));
     const zoom = el("div.zoom", {},
       el("button", { type: "button", "aria-label": "Zoom in", text: "+", onclick: map.zoomIn }),
       el("button", { type: "button", "aria-label": "Zoom out", text: "−", onclick: map.zoomOut }));
