@@ -138,5 +138,6 @@ def atlas(pictures: Path, count: int = 24, title: str = "An atlas of drawn discs
         recipe={"steps": 24},
         images=images,
         errors=errors,
+        misclassified=130,
         gaps=("24 pictures could not be made: out of memory",),
     )

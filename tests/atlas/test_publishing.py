@@ -39,7 +39,8 @@ def test_head_counts_what_there_is(site):
     head = read_chunk(site, "head")
     assert head == json.loads((site / "atlas.json").read_text())
     assert (head["features"], head["images"], head["errors"]) == (150, 12, 1)
-    assert head["pictures"] == 150 * 4 * len(STRENGTHS)
+    assert head["pictures"] == 150 * 4 + 12 + 2
+    assert head["misclassified"] == 130
     assert (head["dead"], head["failures"]) == (15, 150)
     assert head["marks"] == {"dead-on-seed": 150}
     assert sum(head["summary"]["coherence"]["counts"]) == 150

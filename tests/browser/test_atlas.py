@@ -308,7 +308,37 @@ def test_an_image_leads_to_its_features_and_errors_show_both_classes(page, site)
     page.get_by_role("link", name="Errors").click()
     page.wait_for_selector(".error .viewer[data-ready]")
     assert page.locator(".error .viewer").count() == 2
-    assert page.locator("main .facts").first.inner_text().startswith("1 misclassified image: ")
+    assert (
+        page.locator("main .facts")
+        .first.inner_text()
+        .startswith("1 of 130 misclassified images, the surest first: what speaks for the predicted class")
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "misclassified", "said"),
+    [
+        (1, None, "1 misclassified image: what speaks"),
+        (0, 1_234, "1,234 misclassified images; this atlas was made to show none."),
+        (0, None, "No image was misclassified, or the images have no labels."),
+    ],
+)
+def test_errors_say_how_many_there_are(page, tmp_path, shown, misclassified, said):
+    made = atlas(tmp_path / "pictures", 3)
+    made = replace(made, errors=made.errors[:shown], misclassified=misclassified)
+    page.goto(f"{publish(made, tmp_path / 'site').as_uri()}#/errors")
+    page.locator("main .facts").first.wait_for()
+    assert page.locator("main .facts").first.inner_text().startswith(said)
+    assert page.get_by_role("link", name="Errors").count() == int(bool(shown or misclassified))
+
+
+def test_large_counts_are_written_out(page, tmp_path):
+    site = publish(atlas(tmp_path / "pictures", 3), tmp_path / "site")
+    head = site.parent / "data" / "head.js"
+    head.write_text(head.read_text().replace('"pictures":26,', '"pictures":381234,'))
+    page.goto(site.as_uri())
+    page.locator(".intro .facts").wait_for()
+    assert page.locator(".intro .facts").inner_text().endswith("12 images of discs · 381,234 pictures")
 
 
 def test_an_image_shows_pictures_of_its_own_and_those_of_the_features(page, site):

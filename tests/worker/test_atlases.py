@@ -190,6 +190,7 @@ def test_a_site_says_what_a_build_in_process_says(
         assert approximately(rig.chunk("a", chunk)) == approximately(here(chunk)), chunk
     head, expected = rig.chunk("a", "head"), here("head")
     assert head["title"] == TITLE
+    assert head["misclassified"] > head["errors"] == 1
     assert {**head, "made_at": "", "summary": {}} == {**expected, "made_at": "", "summary": {}}
 
 

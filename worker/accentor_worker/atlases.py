@@ -1,5 +1,6 @@
 """Working on atlases: selecting what is shown, evaluating it part by part, and publishing the site."""
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -160,18 +161,16 @@ class AtlasWork:
             entries = self._entries(plan, Path(folder, "own"))
             errors = [entries.error(row) for row in plan.mistakes]
             parts = _Parts(self._objects, Path(folder, "fetched"), self._missing, on_progress)
-            parts.count(shown for error in errors for shown in (error.shown_truth, error.shown_predicted))
+            parts.note(shown for error in errors for shown in (error.shown_truth, error.shown_predicted))
             files = self._send(entries.pictures.folder, PICTURES, on_progress)
             atlas = self._atlas(plan, parts, errors)
-            publish(atlas, Path(folder, "site"), with_pictures=False)
+            first = publish(atlas, Path(folder, "site"), with_pictures=False)
+            head = json.loads(first.with_name("atlas.json").read_text(encoding="utf-8"))
             files += self._send(Path(folder, "site"), "", on_progress)
         files = sorted({file.name: file for file in [*parts.files, *files]}.values(), key=_first_page_last)
         site = AtlasSite(
             prefix=self._objects.prefix,
-            features=parts.features_told,
-            images=len(atlas.images),
-            pictures=parts.pictures,
-            failures=len(parts.failures),
+            **{count: head[count] for count in ("features", "images", "pictures", "failures")},
             gaps=tuple(atlas.gaps),
             files=len(files),
             bytes=sum(file.bytes for file in files),
@@ -202,6 +201,7 @@ class AtlasWork:
             recipe=self._recipe.model_dump(mode="json", exclude_none=True),
             images=parts.images(),
             errors=errors,
+            misclassified=len(plan.scan.rows.misclassified),
             gaps=gaps,
         )
 
@@ -324,8 +324,6 @@ class _Parts:
         self.folder = folder
         self.files: list[SiteFile] = []
         self.failures: list[str] = []
-        self.pictures = 0
-        self.features_told = 0
         self._objects, self._missing, self._on_progress = objects, missing, on_progress
         self._selection = objects.selection()
         self._lost: list[str] = []
@@ -337,12 +335,9 @@ class _Parts:
         made = [f"{len(self.failures)} pictures could not be made{first}"] if self.failures else []
         return [*made, *self._lost]
 
-    def count(self, shown: "Iterable[Shown | None]") -> None:
-        """Take note of pictures, and of those that could not be made."""
-        for one in shown:
-            if one is not None:
-                self.pictures += one.strip is not None
-                self.failures += [one.failure] if one.failure else []
+    def note(self, shown: "Iterable[Shown | None]") -> None:
+        """Take note of pictures that could not be made."""
+        self.failures += [one.failure for one in shown if one is not None and one.failure]
 
     def features(self) -> "Iterator[FeatureEntry]":
         """Yield the features, but for their places on the map."""
@@ -355,8 +350,7 @@ class _Parts:
             sources = [source.path for entry in told if (source := thumbnail_of(entry, self.folder))]
             self._fetch(sources)
             for entry in told:
-                self.count(entry.shown)
-                self.features_told += 1
+                self.note(entry.shown)
                 yield entry
 
     def images(self) -> "list[ImageEntry]":
@@ -368,7 +362,7 @@ class _Parts:
             places = self._selection.images_of(part)
             told = [ImageEntry.model_validate_json(line) for line in self._read(part, "images", places)]
             self._fetch([self.folder / entry.thumbnail for entry in told if entry.thumbnail is not None])
-            self.count(one.shown for entry in told for one in entry.features)
+            self.note(one.shown for entry in told for one in entry.features)
             found += told
         return found
 

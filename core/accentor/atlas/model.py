@@ -134,7 +134,8 @@ class Atlas:
     """An atlas to publish.
 
     ``features`` is read once, in order, so that it may be a generator; ``pictures`` is the folder that the names in
-    ``strip``, ``where`` and ``thumbnail`` lie in; ``gaps`` says what is missing, for a person.
+    ``strip``, ``where`` and ``thumbnail`` lie in; ``misclassified`` is how many images are,
+    none: those of ``errors``, which are shown; ``gaps`` says what is missing, for a person.
     """
 
     title: str
@@ -147,6 +148,7 @@ class Atlas:
     recipe: dict[str, Any] = field(default_factory=dict)
     images: Sequence[ImageEntry] = ()
     errors: Sequence[ErrorEntry] = ()
+    misclassified: int | None = None
     gaps: Sequence[str] = ()
     made_at: datetime | None = None
 

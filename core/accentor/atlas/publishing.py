@@ -38,8 +38,6 @@ class Columns:
     flags: list[int] = field(default_factory=list)
     thumbnails: list[Source | None] = field(default_factory=list)
     dead: int = 0
-    failures: int = 0
-    pictures: int = 0
     marks: dict[str, int] = field(default_factory=dict)
 
     def add(self, feature: FeatureEntry, thumbnail: Source | None) -> None:
@@ -54,8 +52,6 @@ class Columns:
         self.flags.append(flags_of(feature))
         self.thumbnails.append(thumbnail)
         self.dead += feature.dead
-        self.failures += feature.failures
-        self.pictures += sum(len(one.frames) for one in feature.shown)
         for mark in (mark for one in feature.shown for mark in one.marks):
             self.marks[mark] = self.marks.get(mark, 0) + 1
 
@@ -88,7 +84,7 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     slots = _write_features(columns, out)
     _write_images(atlas.images, out, atlas.pictures, kept)
     _write_errors(atlas.errors, out, kept)
-    _write_head(atlas, columns, out)
+    _write_head(atlas, columns, kept, out)
     _write_lines(out / "images.jsonl", atlas.images)
     _write_lines(out / "errors.jsonl", atlas.errors)
     write_sheets(out / "thumbnails" / "features", (columns.thumbnails[place] for place in slots))
@@ -127,16 +123,22 @@ def thumbnail_of(feature: FeatureEntry, pictures: Path) -> Source | None:
 
 
 class Pictures:
-    """Puts the pictures beside the site, each once; without a source, others do."""
+    """Puts the pictures beside the site, each once; without a source, others do. Counts the accentuations."""
 
     def __init__(self, source: Path | None, target: Path) -> None:
         self._source = source
         self._target = target
         self._folders: set[Path] = set()
+        self.made = 0
+        self.failed = 0
 
     def keep_of(self, shown: Shown | None) -> None:
         """Keep the pictures of a feature in an image."""
-        for name in (shown.strip, shown.where) if shown is not None else ():
+        if shown is None:
+            return
+        self.made += shown.strip is not None
+        self.failed += shown.failure is not None
+        for name in (shown.strip, shown.where):
             if name is not None:
                 self.keep(name)
 
@@ -213,7 +215,7 @@ def _write_errors(errors: Sequence[ErrorEntry], out: Path, kept: Pictures) -> No
         kept.keep_of(one.shown_predicted)
 
 
-def _write_head(atlas: Atlas, columns: Columns, out: Path) -> None:
+def _write_head(atlas: Atlas, columns: Columns, kept: Pictures, out: Path) -> None:
     made_at = atlas.made_at or datetime.now(UTC)
     head = {
         "format": SITE_FORMAT,
@@ -227,9 +229,10 @@ def _write_head(atlas: Atlas, columns: Columns, out: Path) -> None:
         "features": len(columns.indices),
         "images": len(atlas.images),
         "errors": len(atlas.errors),
-        "pictures": columns.pictures,
+        "misclassified": len(atlas.errors) if atlas.misclassified is None else atlas.misclassified,
+        "pictures": kept.made,
         "dead": columns.dead,
-        "failures": columns.failures,
+        "failures": kept.failed,
         "marks": columns.marks,
         "gaps": list(atlas.gaps),
         "labelled": any(columns.labels),

@@ -87,6 +87,8 @@ def test_images_errors_and_gaps(built):
     assert any("broken.png could not be read" in gap for gap in head["gaps"])
     assert any("3 of 112 features" in gap for gap in head["gaps"])
     assert head["errors"] > 0
+    listed = read_chunk(built, "images/list-0")
+    assert head["misclassified"] == sum(label not in ("", predicted) for _, _, label, predicted in listed)
     error = read_chunk(built, "errors/0")[0]
     image = read_chunk(built, f"images/{error['image']}")
     assert error["truth"] == image["label"] != error["predicted"]

@@ -2,7 +2,7 @@
 
 /* Small figures in SVG, each with a sentence for those who do not see it. */
 Atlas.charts = (() => {
-  const { el, number } = Atlas;
+  const { el, number, count } = Atlas;
   const SPACE = "http://www.w3.org/2000/svg";
   const WIDTH = 320;
   const HEIGHT = 130;
@@ -43,11 +43,11 @@ Atlas.charts = (() => {
     const across = scale(first, last, LEFT, WIDTH - LEFT);
     const edge = (place) => across(low + (place / counts.length) * (high - low));
     const tall = HEIGHT - BOTTOM - 4 - LINE * marks.length;
-    counts.forEach((count, place) => {
-      if (!count) return;
-      const height = Math.max(1, Math.sqrt(count / tallest) * tall);
+    counts.forEach((times, place) => {
+      if (!times) return;
+      const height = Math.max(1, Math.sqrt(times / tallest) * tall);
       const bar = svg("rect", { x: edge(place), y: HEIGHT - BOTTOM - height, width: Math.max(1, edge(place + 1) - edge(place) - 1), height, class: "bar-fill", rx: 1 });
-      bar.append(svg("title", {}, `${number(low + (place / counts.length) * (high - low))} to ${number(low + ((place + 1) / counts.length) * (high - low))}: ${count}`));
+      bar.append(svg("title", {}, `${number(low + (place / counts.length) * (high - low))} to ${number(low + ((place + 1) / counts.length) * (high - low))}: ${count(times)}`));
       root.append(bar);
     });
     marks.forEach(({ value, name }, row) => {

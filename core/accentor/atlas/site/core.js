@@ -52,9 +52,11 @@ globalThis.Atlas = (() => {
     return Number(value.toPrecision(digits)).toString().replace("-", "−");
   }
 
+  const count = (value) => value.toLocaleString("en");
+  const plural = (value, name) => `${count(value)} ${name}${value === 1 ? "" : "s"}`;
   const signed = (value, digits) => (value > 0 ? "+" : "") + number(value, digits);
   const percent = (share) => (share === null || share === undefined ? "–" : `${number(share * 100)} %`);
   const ordinal = (value) => (value === null || value === undefined ? "" : `percentile ${number(value)}`);
 
-  return { register, load, el, number, signed, percent, ordinal };
+  return { register, load, el, number, count, plural, signed, percent, ordinal };
 })();

@@ -2,7 +2,7 @@
 
 /* Misclassified images: the predicted and the true class, accentuated from the same seed. */
 Atlas.errors = (() => {
-  const { el, percent, load, store, list, viewer } = Atlas;
+  const { el, count, plural, percent, load, store, list, viewer } = Atlas;
 
   async function page() {
     const about = await store.head();
@@ -22,9 +22,17 @@ Atlas.errors = (() => {
     });
     rows.show([...Array(about.errors).keys()]);
     const node = el("div", {}, el("h1", { text: "Errors" }),
-      el("p.facts", { text: about.errors ? `${about.errors} misclassified image${about.errors === 1 ? "" : "s"}: what speaks for the predicted class, and what for the true one, from the same seed.` : "No image was misclassified, or the images have no labels." }),
+      el("p.facts", { text: facts(about) }),
       first ? viewer.controls(first.frames) : null, rows.node);
     return { node, title: `Errors · ${about.title}` };
+  }
+
+  function facts({ errors, misclassified }) {
+    const all = plural(misclassified, "misclassified image");
+    if (!misclassified) return "No image was misclassified, or the images have no labels.";
+    if (!errors) return `${all}; this atlas was made to show none.`;
+    const shown = errors < misclassified ? `${count(errors)} of ${all}, the surest first` : all;
+    return `${shown}: what speaks for the predicted class, and what for the true one, from the same seed.`;
   }
 
   return { page };

@@ -2,7 +2,7 @@
 
 /* The images, and one image with its features. */
 Atlas.images = (() => {
-  const { el, number, load, store, list, viewer } = Atlas;
+  const { el, number, plural, load, store, list, viewer } = Atlas;
 
   async function all() {
     const about = await store.head();
@@ -15,7 +15,7 @@ Atlas.images = (() => {
         el("small", { class: wrong ? "wrong" : null, text: [label, wrong ? `taken for ${predicted}` : ""].filter(Boolean).join(", ") })));
     });
     cards.show([...Array(about.images).keys()]);
-    return { node: el("div", {}, el("h1", { text: "Images" }), el("p.facts", { text: `${about.images} images of ${about.dataset}` }), cards.node), title: `Images · ${about.title}` };
+    return { node: el("div", {}, el("h1", { text: "Images" }), el("p.facts", { text: `${plural(about.images, "image")} of ${about.dataset}` }), cards.node), title: `Images · ${about.title}` };
   }
 
   async function listed(place, about) {

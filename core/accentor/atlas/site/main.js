@@ -95,7 +95,7 @@
   setTheme(remembered());
   store.head().then((about) => {
     document.getElementById("brand").textContent = about.title;
-    const links = [["#/", "Overview"], about.images ? ["#/images", "Images"] : null, about.errors ? ["#/errors", "Errors"] : null];
+    const links = [["#/", "Overview"], about.images ? ["#/images", "Images"] : null, about.misclassified ? ["#/errors", "Errors"] : null];
     nav.replaceChildren(...links.filter(Boolean).map(([href, text]) => el("a", { href, text })));
     return open();
   }).catch(open);

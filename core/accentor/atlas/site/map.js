@@ -2,7 +2,7 @@
 
 /* The map of features on a canvas: drag, wheel, pinch or keys move it; thumbnails come as there is room for them. */
 Atlas.map = (() => {
-  const { el, store } = Atlas;
+  const { el, plural, store } = Atlas;
   const LANDMARKS = 64;
   const CROWD = 900;
   const MARGIN = 40;
@@ -26,7 +26,7 @@ Atlas.map = (() => {
   const kept = { scale: 1, x: 0, y: 0 };
 
   function create(places, about) {
-    const canvas = el("canvas.map", { tabindex: 0, role: "application", "aria-label": `Map of ${about.features} features. Arrows move, plus and minus zoom, Enter opens the feature nearest to the middle.` });
+    const canvas = el("canvas.map", { tabindex: 0, role: "application", "aria-label": `Map of ${plural(about.features, "feature")}. Arrows move, plus and minus zoom, Enter opens the feature nearest to the middle.` });
     const tip = el("div.tip", { hidden: true, role: "status" });
     const node = el("div.map-box", {}, canvas, tip);
     const count = places.index.length;

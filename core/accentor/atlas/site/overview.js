@@ -2,7 +2,7 @@
 
 /* The first page: the map, search, sort and filter, and what the layer is like as a whole. */
 Atlas.overview = (() => {
-  const { el, number, percent, store, charts, list } = Atlas;
+  const { el, number, count, plural, percent, store, charts, list } = Atlas;
   const NAMES = { coherence: "coherence", gain: "gain", density: "density", label: "label" };
   const SAYS = {
     coherence: "how alike its pictures are inside the network, over several images",
@@ -48,14 +48,14 @@ Atlas.overview = (() => {
     async function recolour(name) {
       state.colour = name;
       const { range, labels } = await map.colourBy(name);
-      const swatch = ([text, colour, count]) => {
+      const swatch = ([text, colour, times]) => {
         const dot = el("span.swatch");
         dot.style.background = colour;
-        return el("span", {}, dot, ` ${text} (${count})`);
+        return el("span", {}, dot, ` ${text} (${count(times)})`);
       };
       const more = labels?.length - LEGEND_LABELS;
       legend.replaceChildren(...(labels
-        ? [...labels.slice(0, LEGEND_LABELS).map(swatch), more > 0 ? el("span", { text: `and ${more} more` }) : ""]
+        ? [...labels.slice(0, LEGEND_LABELS).map(swatch), more > 0 ? el("span", { text: `and ${count(more)} more` }) : ""]
         : range
           ? [el("span", { text: `${NAMES[name]} ${range.below ? "≤ " : ""}${number(range.low)}` }), el("span.ramp"), el("span", { text: `${range.above ? "≥ " : ""}${number(range.high)}` })]
           : [el("span", { text: `${NAMES[name]}: not measured` })]));
@@ -91,7 +91,7 @@ Atlas.overview = (() => {
       }
       if (!/^#?\d+$/.test(query)) await order(slots, places, state);
       map.only(slots.length === places.index.length ? null : new Set(slots));
-      found.textContent = slots.length === places.index.length ? `${number(slots.length, 6)} features` : `${slots.length} of ${places.index.length} features`;
+      found.textContent = slots.length === places.index.length ? plural(slots.length, "feature") : `${count(slots.length)} of ${plural(places.index.length, "feature")}`;
       rows.show(slots);
     }
 
@@ -137,8 +137,6 @@ Atlas.overview = (() => {
     return void slots.sort((a, b) => none(a) - none(b) || (none(a) ? 0 : sign * (values[b] - values[a])) || byIndex(a, b));
   }
 
-  const plural = (count, name) => `${number(count, 7)} ${name}${count === 1 ? "" : "s"}`;
-
   function intro(about) {
     const facts = [`${about.model}, ${about.layer}`, plural(about.features, "feature"), `${plural(about.images, "image")} of ${about.dataset}`, plural(about.pictures, "picture")];
     return el("div.intro", {}, el("h1", { text: about.title }), el("p.facts", { text: facts.join(" · ") }),
@@ -147,12 +145,12 @@ Atlas.overview = (() => {
 
   function layer(about) {
     const figures = Object.entries(about.summary).filter(([, one]) => one).map(([name, one]) =>
-      charts.figure(NAMES[name], charts.histogram(one, `Distribution of ${name} over ${one.known} features, median ${number(one.median)}`, [{ value: one.median, name: `median ${number(one.median)}` }]), SAYS[name]));
-    const marks = Object.entries(about.marks).map(([mark, count]) => el("li", {}, el("b", { text: count }), ` ${Atlas.viewer.MARKS[mark]?.[0] ?? mark}`));
+      charts.figure(NAMES[name], charts.histogram(one, `Distribution of ${name} over ${plural(one.known, "feature")}, median ${number(one.median)}`, [{ value: one.median, name: `median ${number(one.median)}` }]), SAYS[name]));
+    const marks = Object.entries(about.marks).map(([mark, times]) => el("li", {}, el("b", { text: count(times) }), ` ${Atlas.viewer.MARKS[mark]?.[0] ?? mark}`));
     return el("section", {}, el("h2", { text: "The layer as a whole" }), el("div.figures", {}, figures,
       el("figure.card", {}, el("h3", { text: "Reliability" }), el("ul.plain", {},
-        el("li", {}, el("b", { text: about.dead }), " dead: they fire on no image"),
-        el("li", {}, el("b", { text: about.failures }), " pictures that could not be made"), marks))),
+        el("li", {}, el("b", { text: count(about.dead) }), " dead: they fire on no image"),
+        el("li", {}, el("b", { text: count(about.failures) }), " pictures that could not be made"), marks))),
       el("p.note", {}, "Bars grow with the square root of the count. The data: ", ["atlas.json", "features.jsonl", "images.jsonl", "errors.jsonl", "accentuations.parquet"].flatMap((name, place) => [place ? ", " : "", el("a", { href: name, text: name })]), "."),
       el("details.made", {}, el("summary", { text: "How it was made" }), el("p.note", { text: `On ${about.made_at.slice(0, 10)}, with this recipe:` }), el("pre", { text: JSON.stringify(about.recipe, null, 1) })));
   }

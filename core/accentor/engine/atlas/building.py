@@ -197,6 +197,7 @@ class Build:
             recipe=self.recipe.model_dump(mode="json", exclude_none=True),
             images=[entries.image(row) for row in plan.scan.rows],
             errors=[entries.error(row) for row in plan.mistakes],
+            misclassified=len(plan.scan.rows.misclassified),
             gaps=shortened(gaps),
         )
 
