@@ -108,7 +108,45 @@ def test_a_measure_that_is_the_same_everywhere_is_one_bar_in_the_middle(page, tm
     assert page.locator(".facts-row dd").first.inner_text() == "–"
 
 
-def test_a_click_on_the_map_opens_the_feature_under_it(page, site):
+def place_on_map(page, feature):
+    """Return where a feature lies on the screen, on a map that was not moved, once the map is drawn."""
+    until(page, "document.querySelector('.map-box')?.dataset.tiles > 0")
+    page.locator("canvas.map").scroll_into_view_if_needed()
+    script = (
+        "async (feature) => { const { slots, x, y } = await Atlas.store.map(); const slot = slots.get(feature);"
+        " const box = document.querySelector('canvas.map').getBoundingClientRect(); const margin = 40;"
+        " return [box.x + margin + x[slot] * (box.width - 2 * margin),"
+        " box.y + margin + (1 - y[slot]) * (box.height - 2 * margin)]; }"
+    )
+    return page.evaluate(script, feature)
+
+
+@pytest.mark.parametrize("index", [3, 17])
+def test_a_click_on_the_map_opens_the_feature_under_it(page, site, index):
+    page.goto(site)
+    page.mouse.click(*place_on_map(page, index))
+    page.wait_for_selector(".viewer")
+    assert page.url.endswith(f"#/feature/{index}")
+
+
+def test_a_drag_moves_the_map_and_opens_nothing(page, site):
+    page.goto(site)
+    page.locator("canvas.map").scroll_into_view_if_needed()
+    x, y = place_on_map(page, 12)
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -400)
+    until(page, "Number(document.querySelector('.map-box').dataset.scale) > 2")
+    page.mouse.down()
+    page.mouse.move(x - 120, y - 60, steps=6)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert page.locator("canvas.map").count() == 1
+    page.mouse.click(x - 120, y - 60)
+    page.wait_for_selector(".viewer")
+    assert page.url.endswith("#/feature/12")
+
+
+def test_enter_on_the_map_opens_the_feature_nearest_to_the_middle(page, site):
     page.goto(site)
     until(page, "document.querySelector('.map-box')?.dataset.tiles > 0")
     page.locator("canvas.map").focus()
@@ -125,6 +163,19 @@ def test_search_by_label_index_and_name(page, site, query, count):
     page.get_by_role("searchbox").fill(query)
     until(page, f"document.querySelector('.count').textContent.startsWith('{count} of 24')")
     until(page, f"document.querySelectorAll('.rows li').length === {count}")
+
+
+def test_a_list_goes_on_after_a_file_that_did_not_come(browser, served):
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/data/names/0.js", lambda route: route.abort())
+    with page.expect_event("pageerror"):
+        page.goto(served)
+    assert page.locator(".rows li").count() == 0
+    page.unroute("**/data/names/0.js")
+    page.get_by_role("searchbox").fill("stripes")
+    until(page, "document.querySelectorAll('.rows li').length === 7")
+    context.close()
 
 
 def test_sorting_puts_the_most_coherent_first(page, site):
@@ -233,6 +284,22 @@ def test_the_slider_goes_from_the_suppressed_over_the_seed_to_the_accentuated(fe
     slide(feature, ".scrub input", 1.5)
     assert close(pixel(feature, 4, 4), color_at(4, 1.5))
     assert feature.locator(".reading").first.inner_text().split("\n")[0].startswith("strength +1.5")
+
+
+def test_the_mouse_drags_the_slider(feature):
+    slider = feature.locator(".scrub input").first
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    thumb = box["x"] + box["width"] * (float(slider.input_value()) + 1) / 3
+    feature.mouse.move(thumb, middle)
+    feature.mouse.down()
+    feature.mouse.move(box["x"] + box["width"] - 1, middle, steps=6)
+    assert close(pixel(feature, 4, 4), color_at(4, 2))
+    feature.mouse.move(box["x"] + 1, middle, steps=6)
+    feature.mouse.up()
+    assert close(pixel(feature, 4, 4), color_at(4, -1))
+    assert "2 → −1" in feature.locator(".reading").first.inner_text()
 
 
 def test_values_and_percentile_follow_the_slider(feature):

@@ -22,9 +22,14 @@ Atlas.list = (() => {
       busy = true;
       const mine = turn;
       const part = rows.slice(done, done + PAGE);
-      const nodes = await Promise.all(part.map(draw));
-      busy = false;
-      if (mine !== turn) { grow(); return; }
+      let nodes;
+      try {
+        nodes = await Promise.all(part.map(draw));
+      } finally {
+        busy = false;
+        if (mine !== turn) grow();
+      }
+      if (mine !== turn) return;
       items.append(...nodes);
       done += part.length;
       if (done < rows.length) { watch.unobserve(more); watch.observe(more); }
