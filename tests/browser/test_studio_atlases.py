@@ -7,6 +7,7 @@ import pytest
 from tests.browser.test_studio import END_MS, PHONE, choose, open_studio
 
 from accentor.engine.reference import sample_paths
+from accentor.spec.atlases import AtlasSpec
 from accentor_client import Client
 
 pytestmark = pytest.mark.service
@@ -59,7 +60,7 @@ def test_a_folder_becomes_a_dataset(page, embedded, folder):
 def test_an_atlas_is_started_followed_and_opened(page, embedded, scenes):
     page.goto(f"{embedded.url}/#/library")
     page.get_by_role("link", name=f"New atlas of {scenes}").click()
-    page.get_by_text("about").wait_for()
+    page.get_by_text("at most").wait_for()
     assert page.locator("#atlas-dataset").input_value() == scenes
     page.locator("#atlas-name").fill("<b>Three</b> channels")
     start_atlas(page, "block1", top=1, limit=3, images=0)
@@ -98,7 +99,7 @@ def test_an_atlas_is_started_followed_and_opened(page, embedded, scenes):
 
 def test_an_atlas_is_canceled_and_deleted(page, embedded, scenes):
     page.goto(f"{embedded.url}/#/atlases/new?dataset={scenes}")
-    page.get_by_text("about").wait_for()
+    page.get_by_text("at most").wait_for()
     start_atlas(page, "block3", top=6)
     page.locator("#atlas-cancel").click()
     page.locator("#atlas-state[data-kind=canceled]").wait_for(timeout=END_MS)
@@ -111,13 +112,32 @@ def test_an_atlas_is_canceled_and_deleted(page, embedded, scenes):
 
 def test_an_atlas_without_features_is_not_sent(page, embedded, scenes):
     page.goto(f"{embedded.url}/#/atlases/new?dataset={scenes}")
-    page.get_by_text("about").wait_for()
+    page.get_by_text("at most").wait_for()
     page.locator("#atlas-limit").fill("0")
     page.locator("#atlas-start").click()
     assert page.locator("#start").is_visible()
     assert page.evaluate("document.activeElement.id") == "atlas-limit"
     page.locator("#atlas-limit").fill("7")
     assert "7 features, each in up to 10 images" in page.locator("#atlas-estimate").inner_text()
+
+
+@pytest.mark.parametrize("given", [{}, {"limit": 7}, {"limit": 3, "top_k": 2, "images": 5, "errors": 9}, {"errors": 0}])
+def test_the_form_says_and_sends_how_many_pictures_there_may_be(page, embedded, scenes, given):
+    page.goto(f"{embedded.url}/#/atlases/new?dataset={scenes}")
+    page.get_by_text("at most").wait_for()
+    choose(page, "#atlas-features", "block1")
+    for name, value in given.items():
+        page.locator(f"#atlas-{name.removesuffix('_k')}").fill(str(value))
+    with Client(embedded.url) as client:
+        channels = next(one.shape[0] for one in client.models.layers("reference") if one.name == "block1")
+    spec = AtlasSpec(model="reference", layer="block1", dataset=scenes, **given)
+    said = page.locator("#atlas-estimate").inner_text()
+    assert said.endswith(f": at most {spec.most_pictures(channels):,} pictures.")
+    page.route("**/v1/atlases", lambda _: None)
+    with page.expect_request("**/v1/atlases") as asked:
+        page.locator("#atlas-start").click()
+    numbers = spec.model_dump(include={"top_k", "images", "errors", "limit"}, exclude_none=True)
+    assert numbers.items() <= asked.value.post_data_json.items()
 
 
 def test_pages_with_tables_fit_a_phone(page, embedded, scenes):

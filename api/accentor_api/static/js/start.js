@@ -5,7 +5,8 @@ import { find, make, show } from "./dom.js";
 import { clear, tell } from "./notices.js";
 import { layersOf } from "./units.js";
 
-const PERCENTILES = 4;
+const RANGE_IMAGES = 4;
+const IMAGE_FEATURES = 4;
 const DICTIONARY = "dictionary:";
 
 let box;
@@ -38,12 +39,14 @@ function features() {
   return layer ? (layer.layout === "CHW" ? layer.shape[0] : layer.shape.at(-1)) : 0;
 }
 
+/* As many as the service counts at most: with one of each feature that is made again, from another random seed. */
 function estimate() {
-  const limit = Number(find("atlas-limit").value) || Infinity;
-  const count = Math.min(features(), limit);
-  const each = Number(find("atlas-top").value) + PERCENTILES;
+  const given = (id) => Number(find(id).value || find(id).defaultValue);
+  const count = Math.min(features(), given("atlas-limit") || Infinity);
+  const each = given("atlas-top") + RANGE_IMAGES;
+  const most = count * (each + 1) + given("atlas-images") * IMAGE_FEATURES + 2 * given("atlas-errors");
   find("atlas-estimate").textContent = count
-    ? `${count.toLocaleString()} features, each in up to ${each} images of the dataset: about ${(count * each).toLocaleString()} pictures.`
+    ? `${count.toLocaleString()} features, each in up to ${each} images of the dataset, with the whole images and the misclassified ones: at most ${most.toLocaleString()} pictures.`
     : "";
 }
 
@@ -58,6 +61,7 @@ function spec() {
     ...(name ? { title: name } : {}),
     top_k: Number(find("atlas-top").value),
     ...given("atlas-images"),
+    ...given("atlas-errors"),
     ...given("atlas-limit"),
     recipe: find("atlas-recipe").value,
   };
