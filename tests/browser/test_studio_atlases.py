@@ -97,6 +97,21 @@ def test_an_atlas_is_started_followed_and_opened(page, embedded, scenes):
     assert page.locator("#seen").is_hidden()
 
 
+def test_logits_have_the_pictures_of_an_atlas_of_the_last_layer(page, embedded, scenes):
+    with Client(embedded.url) as client:
+        few = {"limit": 2, "top_k": 1, "images": 0, "errors": 0, "recipe": "fast"}
+        last = client.models.layers("reference")[-1].name
+        client.atlases.create(model="reference", layer=last, dataset=scenes, **few).wait(timeout=END_MS / 500)
+    open_studio(page, embedded.url)
+    choose(page, "#layer", "logits")
+    page.locator("#unit").click()
+    page.locator("#unit-options .tile").nth(1).wait_for()
+    assert page.locator("#unit-options .tile").count() == 2
+    page.locator("#unit").fill("1")
+    page.locator("#unit").press("Enter")
+    assert page.locator("#seen a").get_attribute("href").endswith("/index.html#/feature/1")
+
+
 def test_an_atlas_is_canceled_and_deleted(page, embedded, scenes):
     page.goto(f"{embedded.url}/#/atlases/new?dataset={scenes}")
     page.get_by_text("at most").wait_for()

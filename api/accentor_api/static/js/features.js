@@ -82,7 +82,7 @@ function useUnits(layer) {
 }
 
 async function useTiles(layer) {
-  const mine = (atlas = atlasOf(known.atlases, known.dictionaries, layer));
+  const mine = (atlas = atlasOf(known.card, known.atlases, known.dictionaries, layer));
   tiles = new Map();
   if (!mine) return;
   const found = await tilesOf(mine);

@@ -3,7 +3,7 @@ import { catalog, datasets, modelOptions } from "./catalog.js";
 import { Combobox } from "./combobox.js";
 import { find, make, show } from "./dom.js";
 import { clear, tell } from "./notices.js";
-import { layersOf } from "./units.js";
+import { channelsOf, layersOf } from "./units.js";
 
 const RANGE_IMAGES = 4;
 const IMAGE_FEATURES = 4;
@@ -36,7 +36,7 @@ function features() {
   const bank = dictionaries.find((one) => picked?.value === DICTIONARY + one.name);
   if (bank) return bank.features - bank.zero - bank.not_finite;
   const layer = card?.layers.find((one) => one.name === picked?.value);
-  return layer ? (layer.layout === "CHW" ? layer.shape[0] : layer.shape.at(-1)) : 0;
+  return layer ? channelsOf(layer) : 0;
 }
 
 /* As many as the service counts at most: with one of each feature that is made again, from another random seed. */

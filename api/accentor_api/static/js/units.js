@@ -25,14 +25,22 @@ export function unitsOf(card, dictionaries, name) {
   return { title: bank.labeled ? "Label or index" : "Feature", options: entries(bank), search: bank.labeled ? labelled(bank) : null };
 }
 
-export const atlasOf = (atlases, dictionaries, layer) => {
-  const bank = dictionaries.find((one) => layer === DICTIONARY + one.name);
+export const channelsOf = ({ layout, shape }) => (layout === "CHW" ? shape[0] : shape.at(-1));
+
+export const atlasOf = (card, atlases, dictionaries, name) => {
+  const bank = dictionaries.find((one) => name === DICTIONARY + one.name);
+  const layer = name === LOGITS ? outputLayer(card) : name;
   return atlases.find(({ spec }) => (bank ? spec.dictionary === reference(bank) : spec.layer === layer)) ?? null;
 };
 
 export function layerOf(feature) {
   if (/^logit:[^:]+$/.test(feature)) return LOGITS;
   return /^channel:(.+):\d+$/.exec(feature)?.[1] ?? /^(dictionary:.+)#\d+$/.exec(feature)?.[1] ?? null;
+}
+
+function outputLayer({ layers, outputs }) {
+  const last = layers.at(-1);
+  return last && channelsOf(last) === outputs ? last.name : LOGITS;
 }
 
 const reference = ({ name, version }) => `${name}@${version}`;
@@ -43,13 +51,13 @@ function logits({ labels, outputs }) {
   return Array.from({ length: outputs }, (_, index) => {
     const label = labels?.[index];
     const isNamed = label && PLAIN.test(label) && count.get(label.toLowerCase()) === 1;
-    return { value: `logit:${isNamed ? label : index}`, other: `logit:${index}`, label: label ?? String(index), detail: label ? `logit ${index}` : "" };
+    return { index, value: `logit:${isNamed ? label : index}`, other: `logit:${index}`, label: label ?? String(index), detail: label ? `logit ${index}` : "" };
   });
 }
 
-function channels({ name, layout, shape }) {
-  const width = layout === "CHW" ? shape[0] : shape.at(-1);
-  return Array.from({ length: width }, (_, index) => ({ index, value: `channel:${name}:${index}`, label: String(index), detail: `channel of ${name}` }));
+function channels(layer) {
+  const { name } = layer;
+  return Array.from({ length: channelsOf(layer) }, (_, index) => ({ index, value: `channel:${name}:${index}`, label: String(index), detail: `channel of ${name}` }));
 }
 
 function entries(bank) {
