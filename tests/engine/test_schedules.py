@@ -10,7 +10,7 @@ from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pa
 from accentor.engine.couplings import Diversity
 from accentor.engine.memory import HELD, bytes_per_pair
 from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, steps_needed, strength_step
-from accentor.errors import InvalidRecipeError, InvalidRequestError
+from accentor.errors import InvalidRecipeError, InvalidRequestError, NotFiniteError
 from accentor.spec import Recipe, parse_feature, resolve_recipe
 
 QUICK = Recipe(
@@ -121,6 +121,42 @@ def test_a_sweep_is_the_runs_it_stands_for(tiny):
     assert swept.sweep[0].value == pytest.approx(-less.after)
     longer = accentuate(tiny, photo(), "logit:1", changed(steps=12))
     assert swept.sweep[5].value == pytest.approx(longer.after, rel=1e-4)
+
+
+def test_a_sweep_takes_no_target_of_a_pair(tiny):
+    recipe = changed(strengths=(-0.5, 0.5, 1.0))
+    pairs = [Pair(photo(), parse_feature("logit:1"), stop_at=-1e9), Pair(photo(), parse_feature("logit:1"))]
+    endings = dict(accentuate_pairs(tiny, pairs, recipe))
+    assert isinstance(endings[0], InvalidRequestError)
+    assert "strengths" in endings[0].detail
+    assert [point.strength for point in endings[1].sweep] == [-0.5, 0.5, 1.0]
+
+
+class Breaking(nn.Module):
+    """Its logit is the mean brightness, and infinite for images with a mean above the limit."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=4)
+        self.limit = limit
+        with torch.no_grad():
+            self.conv.weight.fill_(1.0)
+
+    def forward(self, x):
+        return self.conv(x).mean(dim=(2, 3)) / (x.mean(dim=(1, 2, 3)) <= self.limit).float()[:, None]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("feature", "strengths"), [("logit:1", (1.0, 2.0, 4.0, 8.0)), ("-logit:1", (-8.0, -4.0, 1.0))])
+def test_a_sweep_that_breaks_at_a_strength_is_no_result(count, feature, strengths):
+    """The recipe's own steps are finite; the limit is crossed behind them, or by the suppressed feature's run."""
+    model = Model(Breaking(0.44), input_size=32, mean=(0.0,) * 3, std=(1.0,) * 3, regularization_layer="conv")
+    settings = {"parameterization": "pixel", "learning_rate": 0.1, "regularization": 0.0}
+    pairs = [Pair(torch.full((3, 40, 40), level), parse_feature(feature)) for level in (0.4, 0.0)][:count]
+    (plain,) = (ending for _, ending in accentuate_pairs(model, pairs[:1], changed(**settings)))
+    assert isinstance(plain, Accentuation)
+    swept = dict(accentuate_pairs(model, pairs, changed(**settings, strengths=strengths), micro_batch=count))
+    assert isinstance(swept[0], NotFiniteError)
 
 
 # --- the ball ----------------------------------------------------------------------------------------------------

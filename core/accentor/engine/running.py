@@ -102,6 +102,8 @@ def prepare(model: Model, index: int, pair: Pair, recipe: Recipe) -> Ready:
     if not (isinstance(pair.seed, int) and 0 <= pair.seed <= MAX_SEED):
         raise InvalidRequestError(f"the random seed is {pair.seed!r}: expected a whole number, 0 to {MAX_SEED}")
     pixels = fit_canvas(pair.image, model.card.canvas_size(recipe), model.card.channels)
+    if recipe.strengths and pair.stop_at is not None:
+        raise InvalidRequestError("the recipe has strengths: give no stop_at with it, each says when an image is kept")
     stop_at = recipe.stop_at if pair.stop_at is None else pair.stop_at
     return Ready(index, pair.feature, resolved, pair.seed, stop_at, pixels)
 
@@ -266,8 +268,9 @@ class Runner:
         if stopped is not None and frames[-1].step < stopped:
             frames.append(replace(up.reached, step=stopped))
         pixels = frames[-1].images[row].cpu()
-        seen = [*up.frames, *(down.frames if down is not None else ())]
-        if frames[-1].step < last or not all(_is_finite(frame, row) for frame in seen if frame.step <= last):
+        used = [frame for frame in up.frames if stopped is None or frame.step <= stopped]
+        used += down.frames if down is not None else ()
+        if frames[-1].step < last or not all(_is_finite(frame, row) for frame in used):
             return NotFiniteError(
                 f"{one.feature} became NaN or infinite; try a lower learning rate than {self._recipe.learning_rate:g}"
             )
