@@ -521,6 +521,49 @@ def test_a_feature_without_gradient():
     assert [type(end) for end in ends] == [NotDifferentiableError, Accentuation, NotDifferentiableError]
 
 
+class Undifferentiable(nn.Module):
+    """Its logits come behind a step that autograd refuses to go back through; its two convolutions come before."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=4)
+        self.next = nn.Conv2d(4, 4, 1)
+        self.step = step
+
+    def forward(self, x):
+        return self.step(self.next(self.conv(x)).exp()).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (lambda x: torch.igamma(x, torch.ones_like(x)), "the derivative for 'igamma: input' is not implemented"),
+        (lambda x: x.mul_(2), "modified by an inplace operation"),
+    ],
+)
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_a_network_that_autograd_refuses(step, reason, micro_batch):
+    model = Model(Undifferentiable(step), input_size=32, regularization_layer="conv")
+    features = ["channel:conv:1", "logit:1", "logit:1 + channel:conv:1", "channel:next:1"]
+    first, *refused, last = run(model, [pair(one) for one in features], micro_batch=micro_batch)
+    assert isinstance(first, Accentuation)
+    assert isinstance(last, Accentuation)
+    for end in refused:
+        assert isinstance(end, NotDifferentiableError)
+        assert reason in end.detail
+
+
+def test_an_error_of_the_network_that_is_not_of_gradients_ends_the_call():
+    def broken(x):
+        if x.requires_grad:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        return x
+
+    model = Model(Undifferentiable(broken), input_size=32, regularization_layer="conv")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        run(model, [pair("logit:1")])
+
+
 def test_out_of_memory_halves_the_micro_batch(tiny, monkeypatch):
     real, sizes = Runner._run_together, []
 

@@ -8,9 +8,10 @@ from torch import nn
 
 from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs, memory
 from accentor.engine.couplings import Diversity
+from accentor.engine.dictionaries import DirectionDictionary
 from accentor.engine.memory import HELD, bytes_per_pair
 from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, steps_needed, strength_step
-from accentor.errors import InvalidRecipeError, InvalidRequestError, NotFiniteError
+from accentor.errors import InvalidRecipeError, InvalidRequestError, NotFiniteError, UnitOutOfRangeError
 from accentor.spec import Recipe, parse_feature, resolve_recipe
 
 QUICK = Recipe(
@@ -203,6 +204,20 @@ def test_the_map_may_be_of_another_feature(tiny):
     assert plain.opacity[20:].any()
     assert not shown.opacity[20:].any()
     assert shown.opacity[:12, :12].any()
+
+
+def test_the_map_may_be_of_a_dictionarys_feature(tiny, tmp_path):
+    vectors = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    dictionary = DirectionDictionary(name="rows", layer="late", vectors=vectors)
+    dictionary.save(tmp_path / "rows.safetensors")
+    named = f"dictionary:{tmp_path / 'rows.safetensors'}#3"
+    shown, expected = (
+        accentuate(tiny, photo(), "logit:1", changed(opacity_feature=feature))
+        for feature in (named, dictionary.feature(3).model_dump())
+    )
+    torch.testing.assert_close(shown.accumulated, expected.accumulated, rtol=0, atol=0)
+    with pytest.raises(UnitOutOfRangeError):
+        accentuate(tiny, photo(), "logit:1", changed(opacity_feature=named.replace("#3", "#9")))
 
 
 # --- from noise --------------------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ WAITING = 4
 DEAD_NOTE = "the feature's gradient was zero on every crop: it is dead on this image"
 REDIRECTED_NOTE = "the gradient was redirected through ReLUs that are off"
 
+_REFUSALS = ("derivative for", "modified by an inplace operation", "does not require grad")
+"""What autograd says of an operation without a derivative, of one in place that it needs, and of a result cut off."""
+
 Ending = Accentuation | JobError | RequestError
 
 
@@ -144,6 +147,8 @@ class Runner:
         self._on_step = on_step
         self._coupling = coupling
         self._sizes: dict[tuple[torch.Size, int], int] = {}
+        shown = recipe.opacity_feature
+        self._shown = None if shown is None else model.card.resolve(inline(shown, model.card))
         self._network, self._precision = _cast(model, recipe)
 
     def run(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, Ending]]:
@@ -166,8 +171,7 @@ class Runner:
             yield from self._run_all(group, members)
 
     def _layers(self, one: Ready) -> frozenset[str]:
-        shown = self._recipe.opacity_feature
-        return layers_of(one.resolved) | (layers_of(shown) if shown is not None else frozenset())
+        return layers_of(one.resolved) | (layers_of(self._shown) if self._shown is not None else frozenset())
 
     def _size(self, group: tuple[torch.Size, int], one: Ready) -> int:
         """Return how many pairs of a group run at once."""
@@ -221,20 +225,24 @@ class Runner:
         seeds = torch.stack([one.pixels for one in part]).to(device)
         canvas = (seeds.shape[2], seeds.shape[3])
         streams = [Stream(one.seed, recipe, canvas, device) for one in part]
-        shown = recipe.opacity_feature
         problem = Problem(
             model=self._model,
             network=self._network,
             objective=Objective(features, card, device),
             seeds=seeds,
             recipe=recipe,
-            shown=None if shown is None else Objective([card.resolve(inline(shown, card))] * len(part), card, device),
+            shown=None if self._shown is None else Objective([self._shown] * len(part), card, device),
             stop_at=self._targets(part),
             coupling=self._coupling,
         )
         augmentation = Augmentation(streams, recipe, canvas, card.input_size, card.channels)
         with self._model.frozen(), self._network.frozen():
-            return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, steps))
+            try:
+                return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, steps))
+            except RuntimeError as error:
+                if not _is_of_gradients(error):
+                    raise
+                raise NotDifferentiableError(f"the network has no gradient here: {error}") from error
 
     def _targets(self, part: Sequence[Ready]) -> Tensor | None:
         """Return the activation targets [N], infinite for a pair without one; none if no pair has one."""
@@ -327,6 +335,11 @@ def _cast(model: Model, recipe: Recipe) -> tuple[Model, str]:
         if recipe.precision != "auto" or precision == torch.float32:
             raise
         return model.cast(torch.float32), name_of(torch.float32)
+
+
+def _is_of_gradients(error: RuntimeError) -> bool:
+    """Tell whether autograd says that the network cannot be differentiated."""
+    return any(text in str(error) for text in _REFUSALS)
 
 
 def _snapshot(frame: Frame, row: int) -> Snapshot:
