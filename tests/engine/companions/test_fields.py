@@ -148,7 +148,19 @@ def test_crops(tmp_path):
         assert np.array_equal(np.array(crop), pixels[6:20, 20:48])
 
 
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "L"), (4, "RGB"), (40, "RGB")])
+def test_crops_of_any_number_of_channels(channels, mode):
+    """Shown as other pictures are: of two channels the first, of more the first three."""
+    levels = torch.randint(0, 256, (channels, 32, 64), generator=torch.Generator().manual_seed(0))
+    crop = crop_to_unit(levels / 255, field_of((3, 5, 10, 12)))
+    assert crop.mode == mode
+    shown = levels[:3, 6:20, 20:48].permute(1, 2, 0) if mode == "RGB" else levels[0, 6:20, 20:48]
+    assert np.array_equal(np.array(crop), shown.numpy())
+
+
 def test_bad_images():
+    with pytest.raises(InvalidImageError, match="expected float"):
+        crop_to_unit(torch.ones(1, 3, 16, 16), field_of((3, 5, 10, 12)))
     with pytest.raises(InvalidImageError):
         crop_to_unit("nowhere.png", field_of((3, 5, 10, 12)))
     with pytest.raises(InvalidImageError, match="expected 0 to 1"):

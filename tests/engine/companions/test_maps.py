@@ -8,7 +8,7 @@ from tests.engine.companions.toys import Branches, Linear, Tokens, images, plain
 from torch import nn
 from torch.nn.functional import interpolate
 
-from accentor.engine import load_model
+from accentor.engine import Model, load_model
 from accentor.engine.companions import MapRange, attribution_maps, attribution_ranges, default_layer
 from accentor.engine.companions.maps import NEGATIVE_COLOR, POSITIVE_COLOR
 from accentor.engine.reference.scenes import LABELS, render_scene
@@ -198,6 +198,27 @@ def test_overlay_by_hand(halves):
     assert pixel(positive, 13) == pytest.approx([0, 1, 0], abs=0.003)
     negative = halves.overlay(scale, part="negative", base="color")
     assert pixel(negative, 2) == pytest.approx([1, 0, 0], abs=0.003)
+
+
+@pytest.mark.parametrize(("channels", "color", "grey"), [
+    (1, [0.2, 0.2, 0.2], 0.2),
+    (2, [0.2, 0.2, 0.2], 0.2),
+    (4, [0.2, 0.4, 0.6], 0.299 * 0.2 + 0.587 * 0.4 + 0.114 * 0.6),
+])  # fmt: skip
+def test_overlays_of_any_number_of_channels(channels, color, grey):
+    """The image is shown as other pictures are: of two channels the first, of more the first three."""
+    net = nn.Conv2d(channels, 1, 1, bias=False)
+    net.weight.data.fill_(1.0)
+    settings = {"mean": [0.0] * channels, "std": [1.0] * channels, "regularization_layer": "0"}
+    model = Model(nn.Sequential(net), input_size=SIZE, **settings)
+    image = torch.tensor([0.2, 0.4, 0.6, 0.8])[:channels, None, None].expand(channels, SIZE, SIZE)
+    found = attribution_maps(model, image, "channel:0:0", "0", size=SIZE)
+    scale = MapRange(positive=(0.0, 1e-9), negative=(0.0, 1.0), percentiles=(1, 99), images=1)
+    red = np.array(POSITIVE_COLOR)
+    for base, below in (("white", 1.0), ("color", np.array(color)), ("grey", grey)):
+        assert pixel(found.overlay(scale, base=base, opacity=0.5), 3) == pytest.approx(
+            0.5 * below + 0.5 * red, abs=0.004
+        )
 
 
 def test_both_parts_at_one_place_mix():

@@ -8,17 +8,17 @@ from accentor.engine import Model
 from accentor.engine.accentuation import to_picture
 from accentor.engine.evaluate import activation_quantile, feature_values, most_exciting, values_over
 from accentor.engine.evaluate.values import BATCH
-from accentor.errors import InvalidRequestError, UnitOutOfRangeError
+from accentor.errors import InvalidImageError, InvalidRequestError, UnitOutOfRangeError
 from accentor.spec import parse_feature
 
 
 class Brightness(torch.nn.Module):
-    """Logit k is the mean of colour channel k."""
+    """Logit k is the mean of channel k."""
 
-    def __init__(self):
+    def __init__(self, channels=3):
         super().__init__()
-        self.colors = torch.nn.Conv2d(3, 3, 1, bias=False)
-        self.colors.weight.data = torch.eye(3)[:, :, None, None]
+        self.colors = torch.nn.Conv2d(channels, channels, 1, bias=False)
+        self.colors.weight.data = torch.eye(channels)[:, :, None, None]
 
     def forward(self, x):
         return self.colors(x).mean(dim=(2, 3))
@@ -55,6 +55,23 @@ def test_images_of_any_kind_and_size(brightness, tmp_path):
     given = [tmp_path / "grey.png", to_picture(flat(0.8)[0]), torch.full((3, 30, 9), 0.4)]
     torch.testing.assert_close(values_over(brightness, "logit:2", given), torch.tensor([0.2, 0.8, 0.4]))
     assert activation_quantile(brightness, "logit:2", given, 0.5) == pytest.approx(0.4, abs=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_a_model_of_another_number_of_channels(channels, tmp_path):
+    settings = {"mean": (0.0,) * channels, "std": (1.0,) * channels, "regularization_layer": "colors"}
+    model = Model(Brightness(channels), input_size=8, **settings)
+    last = f"logit:{channels - 1}"
+    given = [torch.full((channels, 30, 9), level) for level in (0.2, 0.8, 0.4)]
+    torch.testing.assert_close(values_over(model, last, given), torch.tensor([0.2, 0.8, 0.4]))
+    assert most_exciting(model, last, given, 2) == (1, 2)
+    picture = tmp_path / "red.png"
+    Image.new("RGB", (40, 20), (255, 0, 0)).save(picture)
+    if channels == 1:
+        assert values_over(model, last, [picture]).item() == pytest.approx(0.299, abs=1e-4)
+    else:
+        with pytest.raises(InvalidImageError, match=f"images of {channels} channels"):
+            values_over(model, last, [picture])
 
 
 def test_a_generator_is_enough(brightness):

@@ -79,7 +79,7 @@ def circuit(
     model
         Left as it was.
     images
-        A path, the bytes of an image file, a PIL image or a float tensor [3, H, W] in 0..1; or several of these.
+        A path, the bytes of an image file, a PIL image or a float tensor [C, H, W] in 0..1; or several of these.
     feature
         A feature or its string form.
     layers

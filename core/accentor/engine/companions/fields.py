@@ -137,7 +137,7 @@ def crop_to_unit(image: ImageLike, field: ReceptiveField) -> Image.Image:
     Parameters
     ----------
     image
-        A path, the bytes of an image file, a PIL image or a float tensor [3, H, W] in 0..1.
+        A path, the bytes of an image file, a PIL image or a float tensor [C, H, W] in 0..1.
     field
         From `receptive_field`.
 
@@ -153,7 +153,8 @@ def crop_to_unit(image: ImageLike, field: ReceptiveField) -> Image.Image:
 
 def _checked(image: Tensor) -> Tensor:
     """Return the tensor as it is, or refuse it as no image."""
-    return fit_canvas(image, max(image.shape))
+    channels = len(image) if image.dim() == 3 else 3
+    return fit_canvas(image, max(image.shape[1:], default=1), channels)
 
 
 def _inputs(model: Model, images: Images | None, random: torch.Generator, batch: int) -> Iterator[Tensor]:

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from accentor.engine.accentuation import to_picture
 from accentor.engine.canvas import LUMA
 from accentor.engine.companions.attribution import check_reached, objective_of, slopes
 from accentor.engine.companions.grids import check_grid, has_grid, on_grid
@@ -26,6 +25,7 @@ from accentor.engine.companions.inputs import (
 )
 from accentor.engine.companions.ranges import MapRange, measure_range
 from accentor.engine.models import Model
+from accentor.engine.outputs.pictures import shown_channels, to_picture
 from accentor.errors import InvalidFeatureError
 from accentor.spec import Feature
 
@@ -49,7 +49,7 @@ class AttributionMap:
     value
         The feature's value on the image.
     source
-        The image on the canvas, float [3, H, W] in 0..1.
+        The image on the canvas, float [C, H, W] in 0..1.
     parts
         Positive and negative part at the layer's own resolution, float [2, h, w], both ≥ 0.
     """
@@ -144,7 +144,7 @@ def attribution_maps(
     model
         Left as it was.
     images
-        A path, the bytes of an image file, a PIL image or a float tensor [3, H, W] in 0..1; or several of these.
+        A path, the bytes of an image file, a PIL image or a float tensor [C, H, W] in 0..1; or several of these.
     feature
         A feature or its string form.
     layer
@@ -239,15 +239,17 @@ def _parts(product: Tensor) -> Tensor:
 
 
 def _base(source: Tensor, base: Base) -> Tensor:
+    """Return what the map is laid on, [3, H, W], or [1, H, W] for grey."""
+    shown = shown_channels(source)
     if base == "white":
-        return torch.ones_like(source)
-    if base == "grey" and len(source) == len(LUMA):
-        return torch.einsum("chw,c->hw", source, source.new_tensor(LUMA)).expand_as(source)
-    return source
+        return torch.ones_like(shown)
+    if base == "grey" and len(shown) == len(LUMA):
+        return torch.einsum("chw,c->hw", shown, shown.new_tensor(LUMA))[None]
+    return shown
 
 
 def _blend(base: Tensor, alphas: Tensor) -> Tensor:
-    """Lay both colours over [3, H, W] with alphas [2, H, W]: mixed by their alphas, covering as two sheets do."""
+    """Lay both colours over [3 or 1, H, W] with alphas [2, H, W]: mixed by their alphas, covering as two sheets do."""
     colors = base.new_tensor([POSITIVE_COLOR, NEGATIVE_COLOR])
     cover = 1 - (1 - alphas).prod(dim=0)
     mixed = torch.einsum("phw,pc->chw", alphas, colors) / alphas.sum(dim=0).clamp_min(1e-12)

@@ -17,7 +17,7 @@ BATCH = 32
 
 
 def clean_views(model: Model, images: Tensor) -> Tensor:
-    """Return whole images [N, 3, H, W] as the model sees them: [N, 3, S, S] in 0..1, without noise, differentiable."""
+    """Return whole images [N, C, H, W] as the model sees them: [N, C, S, S] in 0..1, without noise, differentiable."""
     height, width = images.shape[2:]
     return whole_image(len(images), (height, width), model.card.input_size, model.device).of(images.to(model.device))
 
@@ -28,7 +28,7 @@ def objective_of(model: Model, features: Sequence[Feature]) -> Objective:
 
 
 def feature_values(model: Model, features: Sequence[Feature], images: Tensor) -> Tensor:
-    """Return f [N] of one feature per image, on whole images [N, 3, H, W] in 0..1."""
+    """Return f [N] of one feature per image, on whole images [N, C, H, W] in 0..1."""
     if len(features) != len(images):
         raise InvalidRequestError(f"{len(features)} features and {len(images)} images: expected equally many")
     values = []
@@ -48,7 +48,7 @@ def values_over(model: Model, feature: Feature | str, images: Tensor | Iterable[
     model, feature
         As for `accentuate`.
     images
-        [N, 3, H, W] in 0..1, or any number of paths, pictures or tensors of any sizes: read one at a time, and fitted
+        [N, C, H, W] in 0..1, or any number of paths, pictures or tensors of any sizes: read one at a time, and fitted
         to the model's canvas.
 
     Raises
@@ -60,8 +60,8 @@ def values_over(model: Model, feature: Feature | str, images: Tensor | Iterable[
     if isinstance(images, Tensor):
         parts = [feature_values(model, [asked] * len(images), images)] if len(images) else []
     else:
-        canvas = model.card.canvas_size(Recipe())
-        parts = [feature_values(model, [asked], fit_canvas(image, canvas)[None]) for image in images]
+        canvas, channels = model.card.canvas_size(Recipe()), model.card.channels
+        parts = [feature_values(model, [asked], fit_canvas(image, canvas, channels)[None]) for image in images]
     if not parts:
         raise InvalidRequestError("no images were given: expected at least one")
     return torch.cat(parts)

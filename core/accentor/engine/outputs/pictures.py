@@ -37,13 +37,16 @@ def to_bytes(pixels: Tensor) -> Tensor:
 def to_picture(pixels: Tensor) -> Image.Image:
     """Return pixels [C, H, W], float in 0..1 or uint8, as an 8-bit image.
 
-    One channel is grey, three are RGB; of more the first three are shown, of two the first.
+    One channel is grey, three are RGB; see `shown_channels`.
     """
-    values = pixels.detach().cpu()
+    values = shown_channels(pixels.detach().cpu())
     values = values if values.dtype == torch.uint8 else to_bytes(values)
-    if values.shape[0] >= 3:
-        return Image.fromarray(values[:3].permute(1, 2, 0).contiguous().numpy())
-    return Image.fromarray(values[0].contiguous().numpy())
+    return Image.fromarray((values[0] if len(values) == 1 else values.permute(1, 2, 0)).contiguous().numpy())
+
+
+def shown_channels(pixels: Tensor) -> Tensor:
+    """Return the channels [3, H, W] or [1, H, W] of an image that are shown: the first three, or of two the first."""
+    return pixels[:3] if len(pixels) >= 3 else pixels[:1]
 
 
 def channel_notes(channels: int) -> tuple[str, ...]:
