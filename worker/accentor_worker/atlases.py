@@ -181,14 +181,13 @@ class AtlasWork:
 
     def _atlas(self, plan: "Plan", parts: "_Parts", errors: "Sequence[ErrorEntry]") -> "Atlas":
         from accentor.atlas import Atlas
-        from accentor.engine.atlas.building import shortened
         from accentor.engine.atlas.entries import placed
 
         gaps: list[str] = []
 
         def features() -> "Iterator[FeatureEntry]":
             yield from placed(plan, parts.features())
-            gaps[:] = shortened([*plan.gaps, *parts.gaps])
+            gaps[:] = plan.gaps(parts.gaps)
 
         return Atlas(
             title=self._spec.shown_title,

@@ -230,7 +230,7 @@ def _build_here(
     from accentor.engine import load_model
     from accentor.engine.atlas import AtlasOptions, build_atlas, folder_items
 
-    items = folder_items(dataset)
+    items = folder_items(dataset, lambda line: stderr().print(escape(line), highlight=False, soft_wrap=True))
     model, weights, device = loading
     loaded = load_model(model, weights=weights, device=device)
     dictionary = dictionary_of(*features, loaded)

@@ -19,7 +19,7 @@ from accentor.spec.status import Failure
 
 ID_DIGITS = 16
 MAX_TOP_FEATURES = 100
-SCAN_VERSION = 1
+SCAN_VERSION = 2
 """Raised by one whenever a scan measures or keeps something else: what another version kept is never taken for ours."""
 
 SHARD_IMAGES = (256, 2_048)

@@ -84,8 +84,8 @@ def test_a_feature_shows_its_top_images_with_values_measured_by_the_model(model,
 def test_images_errors_and_gaps(built):
     head = read_chunk(built, "head")
     assert (head["features"], head["images"]) == (3, SCENES)
-    assert any("broken.png could not be read" in gap for gap in head["gaps"])
-    assert any("3 of 112 features" in gap for gap in head["gaps"])
+    assert head["gaps"][:2] == ["3 of 112 features are shown", "1 of 9 images could not be read"]
+    assert "broken.png could not be read" in head["gaps"][2]
     assert head["errors"] > 0
     listed = read_chunk(built, "images/list-0")
     assert head["misclassified"] == sum(label not in ("", predicted) for _, _, label, predicted in listed)
@@ -217,6 +217,48 @@ def test_an_image_that_goes_while_the_atlas_is_built_is_named(model, tmp_path):
     told = Told(say=lambda line: paths[0].unlink() if line.startswith("select") else None)
     with pytest.raises(InvalidImageError, match=f"{paths[0].name} was scanned, and cannot be read any more"):
         build_atlas(model, "block4", folder_items(tmp_path), tmp_path / "atlas", RECIPE, OPTIONS, told=told)
+
+
+def test_an_image_that_changes_while_the_atlas_is_built_is_named(model, tmp_path):
+    paths = [shutil.copy(path, tmp_path / path.name) for path in sample_paths()[:3]]
+    told = Told(say=lambda line: shutil.copy(sample_paths()[9], paths[0]) if line.startswith("select") else None)
+    with pytest.raises(InvalidImageError, match=f"{paths[0].name} has changed since it was scanned"):
+        build_atlas(model, "block4", folder_items(tmp_path), tmp_path / "atlas", RECIPE, OPTIONS, told=told)
+
+
+def test_what_is_missing_is_told_before_the_images_that_could_not_be_read(model, scenes, tmp_path):
+    for index in range(60):
+        (tmp_path / f"{index:02}.png").write_bytes(b"no picture %d" % index)
+    shutil.copy(sample_paths()[0], tmp_path)
+    items = folder_items(tmp_path)
+    build = Build(model, channels_of(model, "block4"), items, tmp_path / "atlas", RECIPE, OPTIONS, "s", Told())
+    gaps = build.plan.gaps(["a picture could not be made"])
+    assert gaps[:3] == [
+        "3 of 112 features are shown",
+        "a picture could not be made",
+        "60 of 61 images could not be read",
+    ]
+    assert (len(gaps), gaps[-1]) == (51, "and 13 more")
+
+
+def test_files_that_repeat_another_are_passed_over(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for path in sample_paths()[:2]:
+            shutil.copy(path, tmp_path / label)
+    (tmp_path / "b" / "one.png").write_bytes(b"1")
+    (tmp_path / "b" / "two.png").write_bytes(b"2")
+    said = []
+    items = folder_items(tmp_path, said.append)
+    assert [(item.label, Path(item.id).name) for item in items] == [
+        ("a", sample_paths()[0].name),
+        ("a", sample_paths()[1].name),
+        ("b", "one.png"),
+        ("b", "two.png"),
+    ]
+    assert said == [
+        f"2 of 6 files repeat another, and are passed over: {tmp_path / 'b' / sample_paths()[0].name} is the first"
+    ]
 
 
 def test_coherence_is_measured_with_the_images_that_are_still_there(model, tmp_path):

@@ -178,6 +178,27 @@ def test_dictionaries(tiny: Model):
     torch.testing.assert_close(scan(tiny, encoder, images, code="pre").mean, plain.mean(dim=(0, 1)))
 
 
+@pytest.mark.parametrize(
+    ("activation", "given"),
+    [("topk", {"k": 1, "bias": 9 * torch.eye(5)[0]}), ("jumprelu", {"threshold": torch.full((5,), 1.5)})],
+)
+@pytest.mark.parametrize("code", ["pre", "post"])
+@pytest.mark.parametrize("at_once", [2**22, 1])
+def test_an_encoder_fires_where_its_code_is_on(tiny: Model, monkeypatch, activation, given, code, at_once):
+    """Whatever the values are, and however many images' codes are made at once."""
+    monkeypatch.setattr("accentor.engine.scan.scanning.CODES", at_once)
+    images = pictures(9)
+    vectors = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    encoder = EncoderDictionary(name="five", layer="late", vectors=vectors, activation=activation, **given)
+    found = scan(tiny, encoder, images, code=code)
+    codes = encoder.encode(everything(tiny, images).transpose(1, 2))
+    assert torch.equal(found.fired, (codes > 0).any(dim=1).sum(dim=0))
+    pre = encoder.pre_codes(everything(tiny, images).transpose(1, 2))
+    assert found.fired.min() < (pre > 0).any(dim=1).sum(dim=0).min()
+    shown = codes if code == "post" else pre
+    torch.testing.assert_close(found.mean, shown.mean(dim=(0, 1)))
+
+
 def test_a_layer_without_positions(tiny: Model):
     top = scan(tiny, "head", pictures(3)).top_of(1)[0]
     assert (top.row, top.column, top.y, top.x) == (None, None, None, None)

@@ -16,13 +16,13 @@ from accentor.engine.dictionaries import Dictionary, channels_of
 from accentor.engine.models import Model
 from accentor.engine.running import OnStep
 from accentor.engine.scan import Item, Scan, scan_in_shards
+from accentor.engine.scan.shards import mark
 from accentor.errors import AccentorError, InvalidImageError
 from accentor.spec import Recipe
 from accentor.spec.atlases import SCAN_CODE, again_recipe, again_seed, sweeping
 
 CACHE = ".cache"
 SHARD = 256
-MAX_GAPS = 50
 
 
 @dataclass
@@ -97,6 +97,7 @@ class Build:
     told: Told
     failures: dict[str, str] = field(default_factory=dict)
     digests: dict[int, str] = field(default_factory=dict)
+    marks: list[tuple[int, int] | None] = field(default_factory=list)
 
     def run(self) -> Path:
         """Do all steps."""
@@ -141,6 +142,7 @@ class Build:
 
     def scan(self) -> Scan:
         """Return what the features do over the images."""
+        self.marks = [mark(item.id) for item in self.items]
         return scan_in_shards(
             self.model,
             self.dictionary,
@@ -153,9 +155,11 @@ class Build:
         )
 
     def sha256(self, image: int) -> str:
-        """Return the digest of an image's file; `InvalidImageError` if it is gone since it was scanned."""
+        """Return the digest of an image's file; `InvalidImageError` if it is gone or another since it was scanned."""
         if image not in self.digests:
             path = Path(self.items[image].id)
+            if (now := mark(self.items[image].id)) != self.marks[image] and now is not None:
+                raise InvalidImageError(f"{path} has changed since it was scanned; built again, it is scanned anew")
             try:
                 with path.open("rb") as file:
                     self.digests[image] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -181,9 +185,8 @@ class Build:
 
     def _atlas(self) -> Atlas:
         plan = self.plan
-        gaps = list(plan.gaps)
-        if self.failures:
-            gaps.append(f"{len(self.failures)} pictures could not be made: {next(iter(self.failures.values()))}")
+        failed = len(self.failures)
+        missing = [f"{failed} pictures could not be made: {next(iter(self.failures.values()))}"] if failed else []
         evaluator = Evaluator(KeptInFolder(self.cache / "evaluated"), self.model, random_images(plan))
         entries = Entries(plan, self.pictures, self.again, evaluator, self._failure)
         return Atlas(
@@ -198,11 +201,5 @@ class Build:
             images=[entries.image(row) for row in plan.scan.rows],
             errors=[entries.error(row) for row in plan.mistakes],
             misclassified=len(plan.scan.rows.misclassified),
-            gaps=shortened(gaps),
+            gaps=plan.gaps(missing),
         )
-
-
-def shortened(gaps: Sequence[str]) -> list[str]:
-    """Return the first gaps, and how many more there are."""
-    more = [f"and {len(gaps) - MAX_GAPS} more"] if len(gaps) > MAX_GAPS else []
-    return [*gaps[:MAX_GAPS], *more]

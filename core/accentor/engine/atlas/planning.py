@@ -16,6 +16,8 @@ from accentor.engine.scan.sample import priority
 from accentor.spec import Feature, Logit, ModelCard
 from accentor.spec.atlases import DEFAULT_ERRORS, IMAGE_FEATURES
 
+MAX_GAPS = 50
+
 
 @dataclass(frozen=True)
 class AtlasOptions:
@@ -140,10 +142,9 @@ class Plan:
         ]
         return [label for label in unread if label is not None]
 
-    @cached_property
-    def gaps(self) -> list[str]:
-        """What the atlas does not show, before any picture is made, for a person."""
-        gaps = [f"{skipped.id} could not be read: {skipped.reason}" for skipped in self.scan.skipped]
+    def gaps(self, missing: Sequence[str] = ()) -> list[str]:
+        """Return what the atlas does not show, for a person: ``missing`` is a part, each image not read comes last."""
+        gaps: list[str] = []
         if self.broken:
             gaps.append(f"{len(self.broken)} features of the dictionary are zero or not finite")
         if self.unknown:
@@ -151,7 +152,12 @@ class Plan:
             gaps.append(f"images whose label is none of the model's classes: {count}, such as {self.unknown[0]!r}")
         if len(self.units) < self.dictionary.size:
             gaps.append(f"{len(self.units)} of {self.dictionary.size} features are shown")
-        return gaps
+        gaps += missing
+        if skipped := self.scan.skipped:
+            gaps.append(f"{len(skipped)} of {self.scan.seen + len(skipped)} images could not be read")
+            gaps += [f"{one.id} could not be read: {one.reason}" for one in skipped]
+        more = [f"and {len(gaps) - MAX_GAPS} more"] if len(gaps) > MAX_GAPS else []
+        return [*gaps[:MAX_GAPS], *more]
 
     def drawn(self, count: int) -> list[ImageRow]:
         """Return so many images, drawn by a hash of what they are called: of a dataset that grew mostly the same."""

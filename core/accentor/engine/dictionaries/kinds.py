@@ -177,7 +177,10 @@ class EncoderDictionary(Dictionary):
 
         A feature that holds a value that is not finite has the code 0, and keeps no other from being on.
         """
-        pre = self.pre_codes(activations)
+        return self.codes_of(self.pre_codes(activations))
+
+    def codes_of(self, pre: Tensor) -> Tensor:
+        """Return σ(p) [..., features] of all features' p, as `encode` does."""
         if self._broken is not None:
             pre = pre.masked_fill(self._broken, 0.0)
         return activate(pre, self.activation, self.threshold, self.k)

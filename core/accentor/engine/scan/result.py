@@ -33,7 +33,7 @@ class Settings:
     code
         For an encoder: ``pre`` or ``post``, before or after its activation.
     fires_above
-        A feature fires on an image if it is above this anywhere in it.
+        A feature fires on an image if its code, after an encoder's activation, is above this anywhere in it.
     top_k, top_features, sample
         Images kept per feature, features kept per image, images sampled.
     grid

@@ -24,6 +24,8 @@ BATCH = 32
 SAMPLE = 512
 """Images whose values are all kept: 32 MiB for 16,384 features."""
 TOP_K = 16
+CODES = 2**22
+"""Numbers of a batch's codes that are made at once: 16 MiB, where those of a large dictionary would be a gigabyte."""
 
 
 def scan(
@@ -63,9 +65,9 @@ def scan(
         The value of a feature on an image: its mean over the layer's positions, which is what accentuation raises, or
         its maximum. Where a feature is said to be is always where it is largest.
     code
-        For an encoder: before or after its activation.
+        For an encoder: values before or after its activation.
     fires_above
-        A feature fires on an image if it is above this anywhere in it.
+        A feature fires on an image if its code, after the activation whatever ``code``, is above this anywhere in it.
     top_features
         Features kept for every image, by value.
     sample
@@ -149,8 +151,8 @@ class Running:
             return []
         names = frozenset({self._layer.name, OUTPUT} if self._classifies else {self._layer.name})
         captured = self._model.activations(loaded.pixels.to(self._model.device), names)
-        values, highest, places = self._values(positions_of(captured[self._layer.name], self._layer))
-        self._count_in(values, highest)
+        values, is_on, places = self._values(positions_of(captured[self._layer.name], self._layer))
+        self._count_in(values, is_on)
         notes = self._notes(loaded, places)
         self._top.add(values.T, notes)
         self._bottom.add(-values.T, notes)
@@ -177,22 +179,30 @@ class Running:
         )
 
     def _values(self, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values, maxima and where they are [B, features] of activations [B, positions, units]."""
+        """Return values, whether it is on, and where it is largest [B, features], of [B, positions, units]."""
+        at_once = max(1, CODES // (activations.shape[1] * self._settings.features))
+        parts = [self._values_of(part.float()) for part in torch.split(activations, at_once)]
+        values, is_on, places = (torch.cat(part) for part in zip(*parts, strict=True))
+        return values, is_on, places
+
+    def _values_of(self, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dictionary = self._dictionary
         if self._settings.code == "pre" and isinstance(dictionary, EncoderDictionary):
-            codes = dictionary.pre_codes(activations.float())
+            shown = dictionary.pre_codes(activations)
+            codes = dictionary.codes_of(shown)
         else:
-            codes = dictionary.encode(activations.float())
-        highest, places = codes.max(dim=1)
-        return highest if self._settings.reduce == "max" else codes.mean(dim=1), highest, places
+            shown = codes = dictionary.encode(activations)
+        highest, places = shown.max(dim=1)
+        is_on = (highest if codes is shown else codes.amax(dim=1)) > self._settings.fires_above
+        return highest if self._settings.reduce == "max" else shown.mean(dim=1), is_on, places
 
-    def _count_in(self, values: Tensor, highest: Tensor) -> None:
+    def _count_in(self, values: Tensor, is_on: Tensor) -> None:
         finite = values.isfinite()
         known = values.where(finite, 0.0).double()
         self._count += finite.sum(dim=0)
         self._total += known.sum(dim=0)
         self._squares += known.square().sum(dim=0)
-        self._fired += (highest > self._settings.fires_above).sum(dim=0)
+        self._fired += is_on.sum(dim=0)
         add_counts(self._histogram, values, self._bounds)
 
     def _notes(self, loaded: Loaded, places: Tensor) -> Tensor:

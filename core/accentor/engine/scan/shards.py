@@ -112,7 +112,9 @@ def _scanned(
 def _name(model: Model, dictionary: Dictionary, items: list[Item], settings: dict[str, Any]) -> str:
     known = [SCAN_VERSION, model.card.digest, repr(dictionary), _digest(dictionary)]
     measured = {key: value for key, value in settings.items() if key not in {"batch", "threads"}}
-    return sha256(canonical_json([known, measured, [[*_mark(item.id), item.label] for item in items]])).hexdigest()
+    return sha256(
+        canonical_json([known, measured, [[item.id, mark(item.id), item.label] for item in items]])
+    ).hexdigest()
 
 
 def _digest(dictionary: Dictionary) -> str:
@@ -123,12 +125,13 @@ def _digest(dictionary: Dictionary) -> str:
     return found.hexdigest()
 
 
-def _mark(name: str) -> tuple[str, int, int]:
+def mark(name: str) -> tuple[int, int] | None:
+    """Return size and time of change of a file, which tell that it is another; none if there is no such file."""
     try:
         known = Path(name).stat()
     except (OSError, ValueError):
-        return name, 0, 0
-    return name, known.st_size, known.st_mtime_ns
+        return None
+    return known.st_size, known.st_mtime_ns
 
 
 def _offset(told: Callable[[int], None], start: int) -> Callable[[int], None]:
