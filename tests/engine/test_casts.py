@@ -65,6 +65,26 @@ def test_made_once_and_again_when_the_weights_change(tiny, tiny_net):
     torch.testing.assert_close(difference.float(), torch.ones(2, 4), atol=0.02, rtol=0)
 
 
+def test_a_copy_has_the_hooks_that_the_network_has_now(tiny, tiny_net):
+    plain = tiny.cast(torch.bfloat16)
+    hook = tiny_net.late.register_forward_hook(lambda module, given, found: found * 0)
+    assert not tiny.cast(torch.bfloat16).activations(images(), LAYERS)["late"].any()
+    hook.remove()
+    after = tiny.cast(torch.bfloat16)
+    assert torch.equal(after.activations(images(), LAYERS)["late"], plain.activations(images(), LAYERS)["late"])
+
+
+def test_a_copy_has_the_numbers_that_the_network_has_now():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    model = Model(network, input_size=8)
+    before = model.cast(torch.bfloat16)
+    network[1].running_mean += 1.0
+    moved = model.cast(torch.bfloat16)
+    assert moved is not before
+    network[0].weight.data = torch.zeros(4, 3, 3, 3)
+    assert model.cast(torch.bfloat16) is not moved
+
+
 def test_the_copy_is_frozen_whatever_the_original(tiny_net):
     tiny_net.train()
     twin = Model(tiny_net, input_size=32).cast(torch.bfloat16)

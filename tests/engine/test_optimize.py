@@ -89,6 +89,38 @@ def test_the_given_weight_is_used(tiny, seed_image):
     assert distances[1] > distances[2] > distances[3]
 
 
+class Flickering(Objective):
+    """Logit 1 of every pair, which has no gradient in the first so many steps."""
+
+    def __init__(self, model, dark):
+        super().__init__([Logit(unit=1)] * len(dark), model.card, CPU)
+        self.step, self.dark = 0, torch.tensor(dark)
+
+    def __call__(self, here, seeds):
+        value = super().__call__(here, seeds)
+        if value.requires_grad:
+            value = value * (self.step >= self.dark)[:, None]
+            self.step += 1
+        return value
+
+
+@pytest.mark.parametrize("every", [1, 8])
+def test_a_pair_without_a_gradient_at_first_is_balanced_later(tiny, seed_image, every):
+    recipe = RECIPE.model_copy(update={"regularization": 3.0, "steps": 9, "opacity_every": every})
+
+    def run(*dark, weight=None):
+        streams = [Stream(0, recipe, (40, 40), CPU) for _ in dark]
+        problem = Problem(tiny, Flickering(tiny, dark), seed_image.expand(len(dark), -1, -1, -1), recipe)
+        with tiny.frozen():
+            return optimize(problem, Augmentation(streams, recipe, (40, 40), 32), weight=weight).frames[-1]
+
+    together = run(0, 1, 3)
+    for row, dark in enumerate((0, 1, 3)):
+        alone, free = run(dark), run(dark, weight=torch.zeros(1))
+        torch.testing.assert_close(together.images[row], alone.images[0], atol=1e-5, rtol=0)
+        assert alone.distance < 0.7 * free.distance, f"dark for {dark} steps"
+
+
 def test_alpha_is_the_ratio_of_the_pulls():
     """Of one gradient to the other, each the sum of absolute values over all of θ."""
     df, dr = torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.tensor([[-4.0, 2.0], [1.0, 1.0]])

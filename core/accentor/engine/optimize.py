@@ -156,12 +156,13 @@ def optimize(
 
 
 class _Pull:
-    """∂(f − λ R)/∂x, with λ balanced once: the first time that R has a gradient other than rounding."""
+    """∂(f − λ R)/∂x, with λ balanced once for each pair: the first time that both f and R have a gradient."""
 
     def __init__(self, recipe: Recipe, theta: Parameterization, weight: Tensor | None) -> None:
         self._recipe = recipe
         self._theta = theta
         self._weight = weight
+        self._waits = False
         self._wanted = recipe.regularization > 0 or weight is not None
 
     def acts_in(self, step: int) -> bool:
@@ -175,16 +176,31 @@ class _Pull:
         """
         acts, apart = self.acts_in(step), here.shown is not here.value
         if step % self._recipe.opacity_every and not (acts and self._weight is None):
-            value = here.value if self._weight is None else here.value - self._weight[:, None] * here.distance
-            return _gradient(value, pixels), None
+            return self._whole(here, pixels, x) if acts else _gradient(here.value, pixels), None
         df = _gradient(here.value, pixels, keep=acts or apart)
         dr = _gradient(here.distance, pixels, keep=apart) if acts else None
         shown = _gradient(here.shown, pixels) if apart else df
         if dr is None:
             return df, shown
-        if self._weight is None:
-            self._weight = balance(self._recipe.regularization, self._on_theta(df, x), self._on_theta(dr, x))
-        return df - self._weight[:, None, None, None] * dr, shown
+        return df - self._balanced(df, dr, x)[:, None, None, None] * dr, shown
+
+    def _whole(self, here: Measured, pixels: Tensor, x: Tensor) -> Tensor:
+        """Return ∂(f − λ R)/∂x of one backward pass; while a pair waits, its λ being 0, R takes another."""
+        assert self._weight is not None  # noqa: S101 - the first balance is not made here
+        weight, waits = self._weight, self._waits
+        whole = _gradient(here.value - weight[:, None] * here.distance, pixels, keep=waits)
+        if not waits:
+            return whole
+        dr = _gradient(here.distance, pixels)
+        return whole - (self._balanced(whole, dr, x) - weight)[:, None, None, None] * dr
+
+    def _balanced(self, df: Tensor, dr: Tensor, x: Tensor) -> Tensor:
+        """Return λ [N], measured for the pairs that wait for it: their f or R had no gradient on the crops so far."""
+        if self._weight is None or self._waits:
+            found = balance(self._recipe.regularization, self._on_theta(df, x), self._on_theta(dr, x))
+            self._weight = found if self._weight is None else torch.where(self._weight > 0, self._weight, found)
+            self._waits = bool((self._weight == 0).any())
+        return self._weight
 
     def _on_theta(self, gradient: Tensor, x: Tensor) -> Tensor:
         """Return Σ|∂/∂θ| [N] of what has this gradient with respect to x."""

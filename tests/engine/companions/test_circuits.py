@@ -208,17 +208,24 @@ def test_gradients_go_through_what_is_kept_only():
     assert found[:, [0, 3]].any()
 
 
-def test_accentuation_within_a_circuit():
-    """What is ablated has no part in the result: the channel that is cut off stays as it was."""
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("is_used", [False, True])
+def test_accentuation_within_a_circuit(precision, is_used):
+    """What is ablated has no part in the result, whether or not the model was used before: what is cut off stays."""
     model = plain(Branches())
-    recipe = Recipe(steps=3, crops=2, size=SIZE, snapshots=1, noise_std=0.0)
+    recipe = Recipe(steps=3, crops=2, size=SIZE, snapshots=1, noise_std=0.0, precision=precision)
     one = images(1)[0]
+    if is_used:
+        accentuate(model, one, "channel:left:1", recipe)
     with masked(model, {"left": torch.tensor([True, False, False])}):
         kept = accentuate(model, one, "channel:left:0", recipe)
         cut = accentuate(model, one, "channel:left:1", recipe)
     assert kept.after > kept.before
     assert cut.after == cut.before == 0.0
-    assert accentuate(model, one, "channel:left:1", recipe).after != 0.0, "nothing of the mask is left"
+    torch.testing.assert_close(cut.pixels, cut.source, atol=1e-4, rtol=0)
+    free = accentuate(model, one, "channel:left:1", recipe)
+    assert free.after != 0.0, "nothing of the mask is left"
+    assert (free.pixels - free.source).abs().max() > 1e-3, "nor in the network of the steps"
 
 
 def test_the_model_is_as_it_was_after_an_error():

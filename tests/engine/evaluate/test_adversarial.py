@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tests.engine.evaluate.test_values import Brightness
+from torch import nn
 
 from accentor.engine import Model
 from accentor.engine.evaluate import adversarial_at_distance, adversarial_at_value, feature_values
@@ -48,6 +49,17 @@ def test_at_distance(tiny):
     assert (feature_values(tiny, LOGITS, found) > feature_values(tiny, LOGITS, seeds())).all()
     alone = adversarial_at_distance(tiny, LOGITS[1:2], seeds()[1:2], reach[1:2])
     torch.testing.assert_close(found[1:2], alone, atol=1e-5, rtol=0)
+
+
+def test_on_a_rough_network_it_goes_all_the_way():
+    """Whose gradient turns from step to step, and whose pictures reach the ends of the range."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(3) for layer in (nn.Conv2d(16, 16, 3), nn.ReLU(), nn.MaxPool2d(2))]
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    model, reach = Model(network, input_size=64), torch.tensor([6.0, 12.0, 24.0])
+    start = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    found = adversarial_at_distance(model, LOGITS, start, reach)
+    torch.testing.assert_close((found - start).flatten(1).norm(dim=1), reach, rtol=0.01, atol=0)
 
 
 def test_of_a_linear_feature_it_is_the_best_there_is():

@@ -20,6 +20,8 @@ STEP_RMS = 0.25 / 255
 BALL_STEPS = 20
 BALL_STRIDE = 2.5
 """Projected steps for a distance d: each is 2.5 d / steps long (Madry et al., arXiv 1706.06083)."""
+RANGE_ROUNDS = 4
+"""Times that a picture cut to 0..1 is brought back to its distance."""
 BISECTIONS = 20
 
 
@@ -79,7 +81,7 @@ def adversarial_at_distance(
     Returns
     -------
     Tensor
-        [N, 3, H, W] in 0..1, at most at these distances.
+        [N, 3, H, W] in 0..1, at these distances; nearer where the range or a gradient of zero keeps them.
     """
     _check(features, seeds, distances, "distances")
     reach = distances.to(model.device).view(-1, 1, 1, 1)
@@ -89,9 +91,9 @@ def adversarial_at_distance(
         measure = _measure(model, objective_of(model, features))
         for _ in range(steps):
             _, gradient = measure(images)
-            change = images + BALL_STRIDE / steps * reach * _unit(gradient) - start
-            change = change * (reach / _norm(change).clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1.0)
-            images = (start + change).clamp(0.0, 1.0)
+            images = images + BALL_STRIDE / steps * reach * _unit(gradient)
+            for _ in range(RANGE_ROUNDS):
+                images = (start + reach * _unit(images - start)).clamp(0.0, 1.0)
     return images.cpu()
 
 

@@ -16,6 +16,7 @@ from accentor.engine.tracing import trace
 from accentor.errors import InvalidRecipeError, InvalidRequestError
 from accentor.spec import ModelCard
 
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 BLANKS = 2
 """Images that a network is traced with."""
 
@@ -133,7 +134,7 @@ class Model:
         """Return a copy that computes in this type; made once, then kept. For its own type it is the model itself.
 
         It has this model's card, digest and all, and takes the same float32 images. This network stays as it is; if its
-        weights are changed in place a new copy is made.
+        weights or hooks are others a new copy is made.
 
         Raises
         ------
@@ -142,7 +143,7 @@ class Model:
         """
         if dtype == self._dtype:
             return self
-        state = tuple(parameter._version for parameter in self.module.parameters())
+        state = _state(self.module)
         kept = self._casts.get(dtype)
         if kept is None or kept[0] != state:
             kept = (state, self._cast(dtype))
@@ -200,6 +201,13 @@ def _trace(module: nn.Module, blank: Tensor) -> Trace:
             f"{type(module).__name__} has no layer that gives [B, C], [B, tokens, C], [B, C, H, W] or [B, H, W, C]"
         )
     return traced
+
+
+def _state(module: nn.Module) -> tuple[int, ...]:
+    """Return what changes whenever the network's numbers or hooks do."""
+    tensors = (number for one in (*module.parameters(), *module.buffers()) for number in (one._version, one.data_ptr()))
+    hooks = (name for one in module.modules() for kind in HOOKS for name in getattr(one, kind))
+    return (*tensors, *hooks)
 
 
 def _layout(module: nn.Module, blank: Tensor) -> torch.memory_format:
