@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -34,9 +35,18 @@ DAMAGE = (
 ImageSource = str | Path | bytes | Image.Image
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that are images by their names, in order of these."""
+    return _images(folder.iterdir())
+
+
 def images_below(folder: Path) -> list[Path]:
     """Return the files of a folder and of all below it that are images by their names, in order of their paths."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return _images(folder.rglob("*"))
+
+
+def _images(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
 def no_images(folder: Path) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from accentor.errors import InvalidImageError, InvalidRecipeError
-from accentor.images import images_below, no_images
+from accentor.images import images_below, images_in, no_images
 from accentor.spec import PRESETS, Recipe, resolve_recipe
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -104,10 +104,10 @@ def list_images(paths: Iterable[Path], *, below: bool = False) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = images_below(path)
-        taken = inside if below else [member for member in inside if member.parent == path]
+        taken = images_below(path) if below else images_in(path)
         if not taken:
-            aside = f"; {len(inside)} lie in folders below it, name those" if inside else ""
+            deeper = len(images_below(path))
+            aside = f"; {deeper} lie in folders below it, name those" if deeper else ""
             raise InvalidImageError(f"{no_images(path)}{aside}")
         found += taken
     return found

@@ -111,7 +111,8 @@ def optimize(
     steps
         How many; none: the recipe's.
     weight
-        λ [N]; none: balanced once, as soon as the image has left the seed. There R has no gradient but rounding.
+        λ [N]; none: balanced once, as soon as f has a gradient and the image has left the seed. There R has none but
+        rounding.
     on_step
         Called after each step with its number, from 1, f [N] over its crops and the images, still on the device.
 

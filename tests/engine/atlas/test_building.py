@@ -18,6 +18,7 @@ from accentor.engine.atlas import AtlasOptions, build_atlas, folder_items
 from accentor.engine.atlas.agreement import agreement
 from accentor.engine.atlas.building import Build, Told
 from accentor.engine.atlas.evaluating import Evaluator, Evidence, KeptInFolder
+from accentor.engine.atlas.folder import repeats
 from accentor.engine.atlas.layout import nearest_of, positions_of, principal
 from accentor.engine.atlas.pictures import still_rising
 from accentor.engine.atlas.planning import Wanted
@@ -259,6 +260,17 @@ def test_files_that_repeat_another_are_passed_over(tmp_path):
     assert said == [
         f"2 of 6 files repeat another, and are passed over: {tmp_path / 'b' / sample_paths()[0].name} is the first"
     ]
+
+
+def test_a_file_that_cannot_be_read_repeats_none(tmp_path):
+    there = [Path(shutil.copy(sample_paths()[0], tmp_path / name)) for name in ("a.png", "b.png")]
+    gone = tmp_path / "gone.png"
+    closed = tmp_path / "closed.png"
+    closed.mkdir()
+    assert repeats([gone, closed, *there]) == {there[1]}
+    size = closed.stat().st_size
+    (tmp_path / "c.png").write_bytes(b"1" * size)
+    assert repeats([closed, tmp_path / "c.png"]) == set()
 
 
 def test_coherence_is_measured_with_the_images_that_are_still_there(model, tmp_path):

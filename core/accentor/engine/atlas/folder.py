@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -41,17 +42,21 @@ def folder_items(folder: Path, say: Callable[[str], None] = lambda _: None) -> l
 
 
 def repeats(paths: Iterable[Path]) -> set[Path]:
-    """Return the files with the same bytes as an earlier one. Only those of one size are read."""
+    """Return the files with the same bytes as an earlier one. Only those of one size are read.
+
+    One that cannot be read repeats none: the scan will say what is wrong with it.
+    """
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path in paths:
-        by_size[path.stat().st_size].append(path)
+        with suppress(OSError):
+            by_size[path.stat().st_size].append(path)
     repeated: set[Path] = set()
     for alike in by_size.values():
         seen: set[bytes] = set()
         for path in alike if len(alike) > 1 else ():
-            with path.open("rb") as file:
+            with suppress(OSError), path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").digest()
-            if digest in seen:
-                repeated.add(path)
-            seen.add(digest)
+                if digest in seen:
+                    repeated.add(path)
+                seen.add(digest)
     return repeated

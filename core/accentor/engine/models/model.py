@@ -17,6 +17,7 @@ from accentor.errors import InvalidRecipeError, InvalidRequestError
 from accentor.spec import ModelCard
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Where a module keeps its hooks."""
 BLANKS = 2
 """Images that a network is traced with."""
 

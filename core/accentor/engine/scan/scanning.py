@@ -25,7 +25,7 @@ SAMPLE = 512
 """Images whose values are all kept: 32 MiB for 16,384 features."""
 TOP_K = 16
 CODES = 2**22
-"""Numbers of a batch's codes that are made at once: 16 MiB, where those of a large dictionary would be a gigabyte."""
+"""Numbers of a batch's codes that are made at once: 16 MiB, where those of 16,384 features at 49 places are 98."""
 
 
 def scan(
