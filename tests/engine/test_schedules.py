@@ -10,8 +10,10 @@ from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pa
 from accentor.engine.couplings import Diversity
 from accentor.engine.dictionaries import DirectionDictionary
 from accentor.engine.memory import HELD, bytes_per_pair
+from accentor.engine.running import MET_NOTE
 from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, steps_needed, strength_step
 from accentor.errors import InvalidRecipeError, InvalidRequestError, NotFiniteError, UnitOutOfRangeError
+from accentor.metadata import read_metadata
 from accentor.spec import Recipe, parse_feature, resolve_recipe
 
 QUICK = Recipe(
@@ -71,16 +73,48 @@ def test_a_pair_stops_where_it_reaches_its_target(tiny):
     assert full.stopped_at is None
 
 
+@pytest.mark.parametrize("settings", [{}, {"parameterization": "phase"}, {"redirected_relu": True}], ids=str)
+def test_a_seed_at_its_target_takes_no_step(tiny, settings, tmp_path):
+    reports = []
+    pairs = [Pair(photo(), parse_feature("logit:1"), stop_at=-1e9)]
+    ((_, result),) = accentuate_pairs(tiny, pairs, changed(**settings), on_step=reports.append)
+    assert not reports
+    assert (result.stopped_at, result.notes) == (0, (MET_NOTE,))
+    assert [point.step for point in result.trajectory] == [0]
+    assert result.after == result.before
+    torch.testing.assert_close(result.pixels, photo(), rtol=0, atol=0)
+    assert not result.opacity.any()
+    metadata = read_metadata(result.png())
+    assert (metadata.steps, metadata.stopped_at, metadata.notes) == (0, 0, (MET_NOTE,))
+    assert "0 steps, target reached" in result._repr_html_()
+    assert len(result.frames) == 1
+    result.save(tmp_path)
+    result.figure()
+    result.strip()
+
+
+def test_a_seed_that_a_network_makes_infinite_takes_no_step():
+    model = Model(Breaking(0.2), input_size=32, mean=(0.0,) * 3, std=(1.0,) * 3, regularization_layer="conv")
+    reports = []
+    ((_, ending),) = accentuate_pairs(model, [Pair(photo(), parse_feature("logit:1"))], QUICK, on_step=reports.append)
+    assert isinstance(ending, NotFiniteError)
+    assert not reports
+
+
 def test_each_pair_stops_on_its_own(tiny):
+    before = accentuate(tiny, photo(), "logit:1", changed(steps=1)).before
     pairs = [
+        Pair(photo(), parse_feature("logit:1"), stop_at=before + 1e-3),
         Pair(photo(), parse_feature("logit:1"), stop_at=-1e9),
         Pair(photo(), parse_feature("logit:1"), stop_at=1e9),
         Pair(photo(), parse_feature("logit:1")),
     ]
     recipe = changed(snapshots=2)
-    once, never, none = (ending for _, ending in sorted(accentuate_pairs(tiny, pairs, recipe, micro_batch=3), key=key))
-    assert (once.stopped_at, never.stopped_at, none.stopped_at) == (1, None, None)
+    endings = [ending for _, ending in sorted(accentuate_pairs(tiny, pairs, recipe, micro_batch=4), key=key)]
+    assert [ending.stopped_at for ending in endings] == [1, 0, None, None]
+    once, at_seed, never, none = endings
     assert [point.step for point in once.trajectory] == [0, 1]
+    torch.testing.assert_close(at_seed.pixels, photo(), rtol=0, atol=0)
     assert [point.step for point in never.trajectory] == [point.step for point in none.trajectory] == [0, 3, 6]
     torch.testing.assert_close(never.pixels, none.pixels, atol=1e-4, rtol=0)
     (alone,) = (ending for _, ending in accentuate_pairs(tiny, pairs[:1], recipe))

@@ -111,7 +111,8 @@ class Accentuation:
     precision
         What the network's passes were computed in.
     stopped_at
-        Step at which the activation target was reached; none: it was not, or there was none.
+        Step at which the activation target was reached, 0 if the seed is there already; none: it was not, or there was
+        none.
     """
 
     feature: Feature

@@ -83,7 +83,8 @@ class Problem:
 class Outcome:
     """Frames from the seed to the result; Σ|∂f/∂x| [N, C, H, W].
 
-    ``stopped`` says after which step each pair reached its target, if it did; ``reached`` is how each was then.
+    ``stopped`` says after which step each pair reached its target, if it did, 0 for one whose seed is there already;
+    ``reached`` is how each was then.
     """
 
     frames: tuple[Frame, ...]
@@ -132,6 +133,8 @@ def optimize(
     frames = [clean.frame(0, seeds, accumulated)]
     steps = steps or recipe.steps
     kept, stops = kept_steps(recipe, steps), Stops(problem.stop_at, frames[0])
+    if stops.all_ended(frames[0], ask=True):
+        steps = 0
     for step in range(steps):
         x = theta.image()
         pixels = x.detach().requires_grad_()

@@ -40,6 +40,7 @@ REPORT_S = 0.2
 WAITING = 4
 """Micro-batches of decoded images that may wait for others of their canvas size."""
 
+MET_NOTE = "the seed already meets the activation target: no step was taken"
 DEAD_NOTE = "the feature's gradient was zero on every crop: it is dead on this image"
 REDIRECTED_NOTE = "the gradient was redirected through ReLUs that are off"
 
@@ -297,7 +298,7 @@ class Runner:
             model_digest=self._model.card.digest,
             device=str(self._model.device),
             seconds=seconds,
-            notes=self._notes(one, dead=not bool(up.accumulated[row].any())),
+            notes=self._notes(one, last, dead=not bool(up.accumulated[row].any())),
             accumulated=accumulated,
             sweep=self._sweep(row, up, down),
             model=self._model.card.name,
@@ -305,8 +306,10 @@ class Runner:
             stopped_at=stopped,
         )
 
-    def _notes(self, one: Ready, *, dead: bool) -> tuple[str, ...]:
+    def _notes(self, one: Ready, last: int, *, dead: bool) -> tuple[str, ...]:
         notes = list(notes_of(one.resolved))
+        if last == 0:
+            return (*notes, MET_NOTE)
         if self._recipe.redirected_relu:
             notes.append(REDIRECTED_NOTE)
         if dead:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+RUNS = -1
+"""Stands for the step at which a pair has reached its target while it has not."""
+
 ASKED_EVERY = 8
 """Steps after which a GPU is asked whether all pairs have reached their targets."""
 
@@ -29,7 +32,7 @@ class Stops:
 
     def __init__(self, targets: Tensor | None, start: Frame) -> None:
         self._targets = targets
-        self._step = torch.zeros_like(start.value, dtype=torch.long)
+        self._step = torch.full_like(start.value, RUNS, dtype=torch.long)
         self._asked_every = 1 if start.value.device.type == "cpu" else ASKED_EVERY
         self.reached = start
 
@@ -38,7 +41,7 @@ class Stops:
 
     def steps(self) -> tuple[int | None, ...]:
         """Return after which step each pair reached its target; none for those that did not."""
-        return tuple(step or None for step in self._step.tolist())
+        return tuple(None if step == RUNS else step for step in self._step.tolist())
 
     def all_ended(self, frame: Frame, *, ask: bool) -> bool:
         """Note the pairs that are at their target now; tell whether none has a reason to go on, if asked.
@@ -46,14 +49,14 @@ class Stops:
         One has if it is finite and not yet at its target.
         """
         if self._targets is not None:
-            self._note(frame, (self._step == 0) & (frame.value >= self._targets))
+            self._note(frame, (self._step == RUNS) & (frame.value >= self._targets))
         if not (ask or frame.step % self._asked_every == 0):
             return False
-        return not bool((frame.value.isfinite() & (self._step == 0)).any())
+        return not bool((frame.value.isfinite() & (self._step == RUNS)).any())
 
     def running(self, gradients: Tensor) -> Tensor:
         """Return the gradients [N, C, H, W] with those of stopped pairs set to 0."""
-        return gradients if self._targets is None else gradients * (self._step == 0)[:, None, None, None]
+        return gradients if self._targets is None else gradients * (self._step == RUNS)[:, None, None, None]
 
     def _note(self, frame: Frame, new: Tensor) -> None:
         self._step = torch.where(new, frame.step, self._step)
