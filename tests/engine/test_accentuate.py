@@ -519,6 +519,8 @@ def test_a_feature_without_gradient():
     model = Model(Stepped(), input_size=32, regularization_layer="conv")
     ends = run(model, [pair("logit:1"), pair("channel:conv:1"), pair("logit:2")], micro_batch=3)
     assert [type(end) for end in ends] == [NotDifferentiableError, Accentuation, NotDifferentiableError]
+    (end,) = run(model, [Pair(photo(), parse_feature("logit:1"), stop_at=-1.0)])
+    assert end.stopped_at == 0, "a seed at its target takes no step, hence no gradient"
 
 
 class Undifferentiable(nn.Module):
