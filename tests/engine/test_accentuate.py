@@ -494,6 +494,27 @@ def test_nan_of_one_pair_leaves_the_others_right(explosive, alpha):
         accentuate(explosive, [dark, bright], "logit:1", recipe)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("stop_at", [None, 1e9])
+def test_nan_of_one_pair_changes_no_bit_of_the_others(explosive, form, stop_at):
+    """In a micro-batch of the same size without it they are the same: with NaN from the start, and from a step on."""
+    recipe = changed(parameterization=form, learning_rate=0.1, opacity_every=3, stop_at=stop_at)
+
+    def others(level):
+        images = [0.3 * photo(), level + 0.1 * (photo() - photo().mean()), 0.3 * photo(seed=1)]
+        endings = run(explosive, [pair("logit:1", i, image) for i, image in enumerate(images)], recipe, micro_batch=3)
+        return isinstance(endings[1], NotFiniteError), [endings[0], endings[2]]
+
+    (sane, expected), *broken = (others(level) for level in (0.1, 0.6, 0.499))
+    assert not sane
+    for is_broken, got in broken:
+        assert is_broken
+        for one, other in zip(got, expected, strict=True):
+            assert torch.equal(one.pixels, other.pixels)
+            assert torch.equal(one.opacity, other.opacity)
+            assert one.trajectory == other.trajectory
+
+
 def test_infinity_that_is_met_on_the_way(explosive):
     """One image brightens until the network breaks, the other darkens."""
     recipe = changed(parameterization="pixel", learning_rate=5.0, regularization=0.0, steps=10)

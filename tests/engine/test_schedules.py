@@ -193,6 +193,27 @@ def test_a_sweep_that_breaks_at_a_strength_is_no_result(count, feature, strength
     assert isinstance(swept[0], NotFiniteError)
 
 
+def test_what_becomes_of_a_pair_behind_its_target_does_not_count():
+    """Its micro-batch goes on, and with it the pair's image, which becomes so bright that the network breaks."""
+    model = Model(Breaking(0.44), input_size=32, mean=(0.0,) * 3, std=(1.0,) * 3, regularization_layer="conv")
+    recipe = changed(parameterization="pixel", learning_rate=0.1, regularization=0.0, steps=30)
+    bright, dark = torch.full((3, 40, 40), 0.4), torch.zeros(3, 40, 40)
+    (start,) = (end for _, end in accentuate_pairs(model, [Pair(bright, parse_feature("logit:1"))], changed(steps=1)))
+    reached = Pair(bright, parse_feature("logit:1"), stop_at=start.before * 1.01)
+    (alone,) = (end for _, end in accentuate_pairs(model, [reached], recipe))
+    together = dict(accentuate_pairs(model, [reached, Pair(dark, parse_feature("logit:1"))], recipe, micro_batch=2))
+    assert together[0].stopped_at == alone.stopped_at > 0
+    torch.testing.assert_close(together[0].pixels, alone.pixels)
+    torch.testing.assert_close(together[0].opacity, alone.opacity)
+
+
+def test_infinity_is_no_target():
+    model = Model(Breaking(0.44), input_size=32, mean=(0.0,) * 3, std=(1.0,) * 3, regularization_layer="conv")
+    recipe = changed(parameterization="pixel", learning_rate=0.1, regularization=0.0, steps=30, stop_at=1e9)
+    ((_, ending),) = accentuate_pairs(model, [Pair(torch.full((3, 40, 40), 0.4), parse_feature("logit:1"))], recipe)
+    assert isinstance(ending, NotFiniteError)
+
+
 # --- the ball ----------------------------------------------------------------------------------------------------
 
 

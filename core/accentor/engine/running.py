@@ -277,8 +277,7 @@ class Runner:
         if stopped is not None and frames[-1].step < stopped:
             frames.append(replace(up.reached, step=stopped))
         pixels = frames[-1].images[row].cpu()
-        used = [frame for frame in up.frames if stopped is None or frame.step <= stopped]
-        used += down.frames if down is not None else ()
+        used = [*(up.frames if stopped is None else frames), *(down.frames if down is not None else ())]
         if frames[-1].step < last or not all(_is_finite(frame, row) for frame in used):
             return NotFiniteError(
                 f"{one.feature} became NaN or infinite; try a lower learning rate than {self._recipe.learning_rate:g}"

@@ -49,14 +49,16 @@ class Stops:
         One has if it is finite and not yet at its target.
         """
         if self._targets is not None:
-            self._note(frame, (self._step == RUNS) & (frame.value >= self._targets))
+            self._note(frame, (self._step == RUNS) & (frame.value >= self._targets) & frame.value.isfinite())
         if not (ask or frame.step % self._asked_every == 0):
             return False
         return not bool((frame.value.isfinite() & (self._step == RUNS)).any())
 
     def running(self, gradients: Tensor) -> Tensor:
         """Return the gradients [N, C, H, W] with those of stopped pairs set to 0."""
-        return gradients if self._targets is None else gradients * (self._step == RUNS)[:, None, None, None]
+        if self._targets is None:
+            return gradients
+        return torch.where((self._step == RUNS)[:, None, None, None], gradients, 0.0)
 
     def _note(self, frame: Frame, new: Tensor) -> None:
         self._step = torch.where(new, frame.step, self._step)
