@@ -10,6 +10,7 @@ from accentor.engine.dictionaries import (
     EncoderDictionary,
     channels_of,
 )
+from accentor.engine.dictionaries.codes import largest
 from accentor.errors import InvalidFeatureError, InvalidRequestError, UnitOutOfRangeError, UnknownLayerError
 from accentor.spec import Channel, Direction, Encoder
 
@@ -93,6 +94,18 @@ def test_activations(activation, other, expected):
     dictionary = EncoderDictionary(name="sae", layer="late", vectors=torch.eye(4), activation=activation, **other)
     codes = dictionary.encode(torch.tensor([[-1.0, 0.2, 2.0, 0.7]] * 2))
     torch.testing.assert_close(codes, torch.tensor([expected] * 2))
+
+
+@pytest.mark.parametrize(("size", "k"), [(1, 1), (64, 5), (1000, 1), (2047, 32), (2048, 32), (2048, 2048), (5000, 700)])
+def test_the_largest_of_many(size: int, k: int):
+    pre = torch.randn(3, 2, size, generator=generator(2))
+    pre[0, 0, 7 % size] = torch.nan
+    pre[2] = pre[2].round()
+    values, features = largest(pre, k)
+    expected = pre.topk(k, dim=-1).values
+    torch.testing.assert_close(values.sort(dim=-1, descending=True).values, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(pre.gather(-1, features), values, rtol=0, atol=0, equal_nan=True)
+    assert all(len(set(row)) == k for row in features.flatten(0, 1).tolist())
 
 
 def test_the_post_code_of_a_jumprelu_carries_its_threshold():

@@ -199,6 +199,28 @@ def test_an_encoder_fires_where_its_code_is_on(tiny: Model, monkeypatch, activat
     torch.testing.assert_close(found.mean, shown.mean(dim=(0, 1)))
 
 
+@pytest.mark.parametrize("activation", ["identity", "relu", "topk"])
+@pytest.mark.parametrize("code", ["pre", "post"])
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize("at_once", [2**22, 1])
+def test_where_the_images_of_many_features_are_largest(tiny: Model, monkeypatch, activation, code, reduce, at_once):
+    """However late an image comes that is among the largest, and however few values are on."""
+    monkeypatch.setattr("accentor.engine.scan.scanning.CODES", at_once)
+    images = pictures(40)
+    vectors = torch.randn(700, 8, generator=torch.Generator().manual_seed(1))
+    k = 3 if activation == "topk" else None
+    encoder = EncoderDictionary(name="many", layer="late", vectors=vectors, activation=activation, k=k)
+    found = scan(tiny, encoder, images, 4, reduce=reduce, code=code, batch=8)
+    pre = encoder.pre_codes(everything(tiny, images).transpose(1, 2))
+    shown = pre if code == "pre" else encoder.codes_of(pre)
+    values = shown.mean(dim=1) if reduce == "mean" else shown.amax(dim=1)
+    torch.testing.assert_close(found.top.values, values.topk(4, dim=0).values.T)
+    assert torch.equal(found.fired, (encoder.codes_of(pre).amax(dim=1) > 0).sum(dim=0))
+    image, place = found.top.notes[..., 0], found.top.notes[..., 1]
+    feature = torch.arange(700)[:, None]
+    torch.testing.assert_close(shown[image, place, feature], shown.amax(dim=1)[image, feature])
+
+
 def test_a_layer_without_positions(tiny: Model):
     top = scan(tiny, "head", pictures(3)).top_of(1)[0]
     assert (top.row, top.column, top.y, top.x) == (None, None, None, None)

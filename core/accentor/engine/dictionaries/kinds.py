@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from accentor.dictionaries import DUPLICATE_COSINE
-from accentor.engine.dictionaries.codes import ACTIVATIONS, Activation, activate
+from accentor.engine.dictionaries.codes import ACTIVATIONS, Activation, activate, largest
 from accentor.engine.dictionaries.dictionary import Code, Dictionary
 from accentor.engine.dictionaries.report import Report, report_on
 from accentor.engine.models import Model
@@ -181,9 +181,16 @@ class EncoderDictionary(Dictionary):
 
     def codes_of(self, pre: Tensor) -> Tensor:
         """Return σ(p) [..., features] of all features' p, as `encode` does."""
-        if self._broken is not None:
-            pre = pre.masked_fill(self._broken, 0.0)
-        return activate(pre, self.activation, self.threshold, self.k)
+        return activate(self._mended(pre), self.activation, self.threshold, self.k)
+
+    def top_codes(self, pre: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the codes of a TopK encoder that are on at a position and their features [..., k]; others are 0."""
+        assert self.k is not None  # noqa: S101 - other encoders have codes for all features
+        values, features = largest(self._mended(pre), self.k)
+        return values.relu(), features
+
+    def _mended(self, pre: Tensor) -> Tensor:
+        return pre if self._broken is None else pre.masked_fill(self._broken, 0.0)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return x̂ [..., units] of codes [..., features].

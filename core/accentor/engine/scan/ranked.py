@@ -33,13 +33,18 @@ class Ranked:
             torch.full((features, k, NOTES), EMPTY, dtype=torch.int64, device=device),
         )
 
+    @property
+    def least(self) -> Tensor:
+        """What a value must be above to be kept [features]."""
+        return self.values[:, -1]
+
     def add(self, values: Tensor, notes: Tensor) -> None:
         """Take in values [features, n] with their notes [features, n, 4]; those that are not finite are left out.
 
         Only features of which a value is above the least that is kept are sorted again.
         """
         values = values.where(values.isfinite(), -torch.inf)
-        rows = (values.amax(dim=1) > self.values[:, -1]).nonzero().flatten()
+        rows = (values.amax(dim=1) > self.least).nonzero().flatten()
         if not len(rows):
             return
         both = torch.cat([self.values[rows], values[rows]], dim=1)

@@ -13,6 +13,7 @@ from accentor.engine.dictionaries.samples import positions_of
 from accentor.engine.layers import OUTPUT
 from accentor.engine.models import Model
 from accentor.engine.scan.bins import BINS, add_counts, edges
+from accentor.engine.scan.codes import codes_of
 from accentor.engine.scan.loading import Item, Loaded, Skipped, as_items, load
 from accentor.engine.scan.ranked import Ranked
 from accentor.engine.scan.result import Reduce, Scan, Settings
@@ -179,22 +180,21 @@ class Running:
         )
 
     def _values(self, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values, whether it is on, and where it is largest [B, features], of [B, positions, units]."""
+        """Return values, whether it is on, and where it is largest [B, features], of [B, positions, units].
+
+        Where is looked for if the value is among the largest or least so far.
+        """
         at_once = max(1, CODES // (activations.shape[1] * self._settings.features))
         parts = [self._values_of(part.float()) for part in torch.split(activations, at_once)]
         values, is_on, places = (torch.cat(part) for part in zip(*parts, strict=True))
         return values, is_on, places
 
     def _values_of(self, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dictionary = self._dictionary
-        if self._settings.code == "pre" and isinstance(dictionary, EncoderDictionary):
-            shown = dictionary.pre_codes(activations)
-            codes = dictionary.codes_of(shown)
-        else:
-            shown = codes = dictionary.encode(activations)
-        highest, places = shown.max(dim=1)
-        is_on = (highest if codes is shown else codes.amax(dim=1)) > self._settings.fires_above
-        return highest if self._settings.reduce == "max" else shown.mean(dim=1), is_on, places
+        pre, post = codes_of(self._dictionary, activations)
+        shown = pre if self._settings.code == "pre" else post
+        values = shown.largest if self._settings.reduce == "max" else shown.mean
+        ranks = (values > self._top.least) | (-values > self._bottom.least)
+        return values, post.largest > self._settings.fires_above, shown.places(ranks)
 
     def _count_in(self, values: Tensor, is_on: Tensor) -> None:
         finite = values.isfinite()
