@@ -49,7 +49,7 @@ class Stops:
         One has if it is finite and not yet at its target.
         """
         if self._targets is not None:
-            self._note(frame, (self._step == RUNS) & (frame.value >= self._targets) & frame.value.isfinite())
+            self._note(frame, (self._step == RUNS) & (frame.value >= self._targets))
         if not (ask or frame.step % self._asked_every == 0):
             return False
         return not bool((frame.value.isfinite() & (self._step == RUNS)).any())
