@@ -143,7 +143,7 @@ class AtlasWork:
                     said.append(entries.feature(plan.units[place]).model_dump_json())
                     on_progress(len(said))
             else:
-                rows = list(plan.scan.rows)
+                rows = list(plan.rows.values())
                 for place in selection.images_of(part):
                     said.append(entries.image(rows[place]).model_dump_json())
                     on_progress(len(said))
@@ -200,7 +200,7 @@ class AtlasWork:
             recipe=self._recipe.model_dump(mode="json", exclude_none=True),
             images=parts.images(),
             errors=errors,
-            misclassified=len(plan.scan.rows.misclassified),
+            misclassified=len(plan.misclassified),
             gaps=gaps,
         )
 

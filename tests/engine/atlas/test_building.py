@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -213,18 +214,132 @@ def test_killed_in_the_middle_it_goes_on(scenes, tmp_path):
     assert all(one["strip"] for one in read_chunk(out, "features/0")["shown"])
 
 
-def test_an_image_that_goes_while_the_atlas_is_built_is_named(model, tmp_path):
-    paths = [shutil.copy(path, tmp_path / path.name) for path in sample_paths()[:3]]
-    told = Told(say=lambda line: paths[0].unlink() if line.startswith("select") else None)
-    with pytest.raises(InvalidImageError, match=f"{paths[0].name} was scanned, and cannot be read any more"):
-        build_atlas(model, "block4", folder_items(tmp_path), tmp_path / "atlas", RECIPE, OPTIONS, told=told)
+FATES = {
+    "goes": "No such file or directory",
+    "closes": "Is a directory",
+    "changes": "has changed since it was scanned",
+}
 
 
-def test_an_image_that_changes_while_the_atlas_is_built_is_named(model, tmp_path):
-    paths = [shutil.copy(path, tmp_path / path.name) for path in sample_paths()[:3]]
-    told = Told(say=lambda line: shutil.copy(sample_paths()[9], paths[0]) if line.startswith("select") else None)
-    with pytest.raises(InvalidImageError, match=f"{paths[0].name} has changed since it was scanned"):
-        build_atlas(model, "block4", folder_items(tmp_path), tmp_path / "atlas", RECIPE, OPTIONS, told=told)
+@pytest.fixture(params=FATES)
+def losing(request, tmp_path):
+    """Return a folder of four images, what loses the first, its path, and why it is lost."""
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    lost, *_ = [Path(shutil.copy(path, scenes / path.name)) for path in sample_paths()[:4]]
+
+    def lose():
+        if request.param == "changes":
+            shutil.copy(sample_paths()[9], lost)
+            return
+        lost.unlink()
+        if request.param == "closes":
+            lost.mkdir()
+
+    return scenes, lose, lost, FATES[request.param]
+
+
+def begun(step, change):
+    """Return who makes a change as a step has begun."""
+    return Told(say=lambda line: change() if line.startswith(step) else None)
+
+
+def once(change):
+    """Return who makes a change when all images were scanned."""
+    changed = []
+    return Told(on_scan=lambda done: changed or changed.append(change()))
+
+
+def contents(out):
+    """Return what a site tells, but for when it was made."""
+    pages = {path.relative_to(out): path.read_text() for path in (out / "data").rglob("*.js") if path.stem != "head"}
+    return pages, read_chunk(out, "head") | {"made_at": None}
+
+
+def shown_in(out):
+    return [one for unit in range(3) for one in read_chunk(out, f"features/{unit}")["shown"]]
+
+
+def assert_named(out, lost, why):
+    gaps = read_chunk(out, "head")["gaps"]
+    place = gaps.index("1 of 4 images are gone or have changed since they were scanned")
+    assert gaps[place + 1].startswith(str(lost))
+    assert why in gaps[place + 1]
+
+
+def test_an_image_that_is_lost_before_its_pictures_are_made_is_left_out(model, losing, tmp_path):
+    scenes, lose, lost, why = losing
+    out = tmp_path / "atlas"
+    build_atlas(model, "block4", folder_items(scenes), out, RECIPE, OPTIONS, told=begun("accentuate", lose))
+    assert_named(out, lost, why)
+    failed = [one["failure"] for one in shown_in(out) if one["image"] == 0]
+    assert failed
+    assert all(str(lost) in failure and why in failure for failure in failed)
+    assert all(one["strip"] for one in shown_in(out) if one["image"] != 0)
+    assert len(failed) <= read_chunk(out, "head")["failures"]
+
+
+def test_an_image_that_is_lost_as_it_was_scanned_is_not_selected(model, losing, tmp_path):
+    scenes, lose, lost, why = losing
+    out = tmp_path / "atlas"
+    build_atlas(model, "block4", folder_items(scenes), out, RECIPE, OPTIONS, told=once(lose))
+    assert_named(out, lost, why)
+    assert {one["image"] for one in shown_in(out)} == {1, 2, 3}
+    assert all(one["strip"] for one in shown_in(out))
+    head = read_chunk(out, "head")
+    assert (head["images"], head["failures"]) == (3, 0)
+    assert [row[0] for row in read_chunk(out, "images/list-0")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("losing", ["goes", "changes"], indirect=True)
+@pytest.mark.parametrize("step", ["second seed", "evaluate"])
+def test_of_an_image_that_is_lost_later_the_pictures_are_shown(model, losing, tmp_path, step):
+    scenes, lose, lost, why = losing
+    out = tmp_path / "atlas"
+    build_atlas(model, "block4", folder_items(scenes), out, RECIPE, OPTIONS, told=begun(step, lose))
+    assert_named(out, lost, why)
+    assert all(one["strip"] for one in shown_in(out))
+    assert "thumbnail" not in {name for name, known in read_chunk(out, "images/0").items() if known}
+
+
+@pytest.mark.parametrize("losing", ["changes"], indirect=True)
+@pytest.mark.parametrize("told", [once, partial(begun, "accentuate"), partial(begun, "second")])
+def test_built_again_after_images_were_lost_the_atlas_is_as_if_made_anew(model, losing, tmp_path, told):
+    scenes, lose, *_ = losing
+    out, anew = tmp_path / "atlas", tmp_path / "anew"
+    build_atlas(model, "block4", folder_items(scenes), out, RECIPE, OPTIONS, told=told(lose))
+    for folder in (out, anew):
+        build_atlas(model, "block4", folder_items(scenes), folder, RECIPE, OPTIONS)
+    assert contents(out) == contents(anew)
+
+
+def test_what_was_scanned_of_an_image_as_it_changed_is_not_taken_for_the_image(model, tmp_path):
+    """For a moment a file is another, and it is that moment in which it is scanned."""
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    path = Path(shutil.copy2(sample_paths()[0], scenes / "one.png"))
+    shutil.copy2(sample_paths()[1], scenes / "two.png")
+    other, aside = Path(shutil.copy2(sample_paths()[9], tmp_path)), tmp_path / "aside.png"
+
+    def read():
+        path.rename(aside)
+        other.rename(path)
+        return path
+
+    items = folder_items(scenes)
+    out, anew = tmp_path / "atlas", tmp_path / "anew"
+    build_atlas(model, "block4", [Item(str(path), read), items[1]], out, RECIPE, OPTIONS)
+    path.unlink()
+    aside.rename(path)
+    for folder in (out, anew):
+        build_atlas(model, "block4", items, folder, RECIPE, OPTIONS)
+    assert contents(out) == contents(anew)
+
+
+def test_nothing_is_published_if_no_image_is_left(model, tmp_path):
+    path = Path(shutil.copy(sample_paths()[0], tmp_path))
+    with pytest.raises(InvalidImageError, match=f"none of the 1 images that were scanned is left: {path} cannot be"):
+        build_atlas(model, "block4", folder_items(tmp_path), tmp_path / "out", RECIPE, OPTIONS, told=once(path.unlink))
 
 
 def test_what_is_missing_is_told_before_the_images_that_could_not_be_read(model, scenes, tmp_path):

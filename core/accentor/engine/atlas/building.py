@@ -3,21 +3,26 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from accentor.atlas import Atlas, publish
+from torch import Tensor
+
+from accentor.atlas import Atlas, FeatureEntry, publish
 from accentor.dictionaries import check_count
 from accentor.engine.atlas.entries import Entries, placed, random_images
 from accentor.engine.atlas.evaluating import Evaluator, KeptInFolder
 from accentor.engine.atlas.pictures import PictureStore
 from accentor.engine.atlas.planning import AtlasOptions, Plan, Wanted
+from accentor.engine.canvas import ImageLike
 from accentor.engine.dictionaries import Dictionary, channels_of
 from accentor.engine.models import Model
 from accentor.engine.running import OnStep
 from accentor.engine.scan import Item, Scan, scan_in_shards
+from accentor.engine.scan.rows import ImageRow
 from accentor.engine.scan.shards import mark
-from accentor.errors import AccentorError, InvalidImageError
+from accentor.errors import AccentorError, InvalidImageError, RequestError
+from accentor.images import open_image
 from accentor.spec import Recipe
 from accentor.spec.atlases import SCAN_CODE, again_recipe, again_seed, sweeping
 
@@ -49,7 +54,8 @@ def build_atlas(
     """Build an atlas of a dictionary over images, and return its first page.
 
     What each step makes is kept in ``out/.cache`` under its content: run again it goes on, and with more images or
-    features only what is new is computed.
+    features only what is new is computed. An image that goes or changes meanwhile is a gap: what is not made of it yet
+    is left out, and made of what it is then when the atlas is built again.
 
     Parameters
     ----------
@@ -58,7 +64,7 @@ def build_atlas(
     features
         A dictionary, or the name of a layer: all its channels.
     items
-        Images; their ids are paths.
+        Images; their ids are the paths of their files.
     out
         Folder of the site.
     recipe
@@ -97,6 +103,7 @@ class Build:
     told: Told
     failures: dict[str, str] = field(default_factory=dict)
     digests: dict[int, str] = field(default_factory=dict)
+    lost: dict[int, str] = field(default_factory=dict)
     marks: list[tuple[int, int] | None] = field(default_factory=list)
 
     def run(self) -> Path:
@@ -119,15 +126,20 @@ class Build:
 
     @cached_property
     def plan(self) -> Plan:
-        """What is shown."""
+        """What is shown: of the images that are as they were when they were scanned."""
+        scan = self.scan()
+        lost = self._identify(scan.rows)
+        if len(lost) == len(scan.rows):
+            raise InvalidImageError(f"none of the {len(lost)} images that were scanned is left: {min(lost.items())[1]}")
         return Plan(
             self.model.card,
             self.dictionary,
-            self.scan(),
-            self.items,
+            scan,
+            [Item(item.id, partial(self.read, image), item.label) for image, item in enumerate(self.items)],
             self.options,
-            self.sha256,
+            self.digests.__getitem__,
             self.dictionary.feature,
+            lost=lost,
         )
 
     @cached_property
@@ -154,21 +166,36 @@ class Build:
             on_progress=self.told.on_scan,
         )
 
-    def sha256(self, image: int) -> str:
-        """Return the digest of an image's file; `InvalidImageError` if it is gone or another since it was scanned."""
-        if image not in self.digests:
-            path = Path(self.items[image].id)
-            if (now := mark(self.items[image].id)) != self.marks[image] and now is not None:
-                raise InvalidImageError(f"{path} has changed since it was scanned; built again, it is scanned anew")
+    def read(self, image: int) -> ImageLike:
+        """Return an image; `RequestError` if it is gone or another since it was scanned, which is a gap."""
+        try:
+            source = self.items[image].read()
+            found = source if isinstance(source, Tensor) else open_image(source)
+            self._check(image)
+        except RequestError as error:
+            self.lost[image] = error.detail
+            raise
+        return found
+
+    def _check(self, image: int) -> None:
+        name = self.items[image].id
+        if mark(name) != self.marks[image]:
+            raise InvalidImageError(f"{name} has changed since it was scanned")
+
+    def _identify(self, rows: Iterable[ImageRow]) -> dict[int, str]:
+        """Take the digests of the images' files; return which are gone or others since they were scanned, and why."""
+        lost = {}
+        for row in rows:
             try:
-                with path.open("rb") as file:
-                    self.digests[image] = hashlib.file_digest(file, "sha256").hexdigest()
+                with Path(row.id).open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                self._check(row.image)
+                self.digests[row.image] = digest
             except OSError as error:
-                gone = (
-                    f"{path} was scanned, and cannot be read any more: {error.strerror}; built again, the rest goes on"
-                )
-                raise InvalidImageError(gone) from error
-        return self.digests[image]
+                lost[row.image] = f"{row.id} cannot be read any more: {error.strerror}"
+            except InvalidImageError as error:
+                lost[row.image] = error.detail
+        return lost
 
     def _accentuate(self, store: PictureStore, wanted: Iterator[Wanted], total: int) -> None:
         todo = (one for one in wanted if store.record(one) is None)
@@ -187,19 +214,25 @@ class Build:
         plan = self.plan
         failed = len(self.failures)
         missing = [f"{failed} pictures could not be made: {next(iter(self.failures.values()))}"] if failed else []
+        gaps: list[str] = []
         evaluator = Evaluator(KeptInFolder(self.cache / "evaluated"), self.model, random_images(plan))
         entries = Entries(plan, self.pictures, self.again, evaluator, self._failure)
+
+        def features() -> Iterator[FeatureEntry]:
+            yield from placed(plan, map(entries.feature, plan.units))
+            gaps[:] = plan.gaps(missing, self.lost)
+
         return Atlas(
             title=self.options.title or f"{self.dictionary.name} of {self.model.card.name} over {self.dataset}",
             model=self.model.card.name,
             layer=self.dictionary.layer,
             dictionary=self.dictionary.name,
             dataset=self.dataset,
-            features=placed(plan, map(entries.feature, plan.units)),
+            features=features(),
             pictures=self.pictures.folder,
             recipe=self.recipe.model_dump(mode="json", exclude_none=True),
-            images=[entries.image(row) for row in plan.scan.rows],
+            images=[entries.image(row) for row in plan.rows.values()],
             errors=[entries.error(row) for row in plan.mistakes],
-            misclassified=len(plan.scan.rows.misclassified),
-            gaps=plan.gaps(missing),
+            misclassified=len(plan.misclassified),
+            gaps=gaps,
         )

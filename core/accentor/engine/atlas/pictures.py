@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from accentor.engine.atlas.planning import Wanted
 from accentor.engine.models import Model
 from accentor.engine.outputs.pictures import to_bytes, to_picture
 from accentor.engine.running import DEAD_NOTE, OnStep, Pair
-from accentor.errors import AccentorError
+from accentor.errors import AccentorError, RequestError
 from accentor.spec import JobSpec, KeyMaker, Recipe, Result
 
 MAX_SIDE_PX = 256
@@ -67,11 +68,18 @@ class PictureStore:
     ) -> Iterator[tuple[Wanted, AccentorError | None]]:
         """Accentuate what is not there yet, yielding each when it is kept, or with the error that it ended with."""
         asked: dict[int, Wanted] = {}
+        places = count()
+        unread: list[tuple[Wanted, AccentorError]] = []
 
         def pairs() -> Iterator[Pair]:
-            for place, one in enumerate(wanted):
-                asked[place] = one
-                yield Pair(one.item.read(), one.feature, self._seed)
+            for one in wanted:
+                try:
+                    pair = Pair(one.item.read(), one.feature, self._seed)
+                except RequestError as error:
+                    unread.append((one, error))
+                    continue
+                asked[next(places)] = one
+                yield pair
 
         for index, ending in accentuate_pairs(
             self._model, pairs(), self.recipe, micro_batch=micro_batch, on_step=on_step
@@ -82,6 +90,7 @@ class PictureStore:
                 yield one, None
             else:
                 yield one, ending
+        yield from unread
 
     def _keep(self, wanted: Wanted, result: Accentuation) -> None:
         frames = [to_picture(point.image) for point in result.sweep]

@@ -1,6 +1,6 @@
 """What an atlas shows, and the accentuations that it takes: the same whoever works it out, from a scan."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import nsmallest
@@ -8,7 +8,7 @@ from heapq import nsmallest
 import torch
 
 from accentor.engine.atlas.ranks import Ranks
-from accentor.engine.atlas.selecting import Choice, choose, sizes_of
+from accentor.engine.atlas.selecting import Choice, choose
 from accentor.engine.dictionaries import Dictionary
 from accentor.engine.scan import Item, Scan
 from accentor.engine.scan.rows import ImageRow
@@ -73,6 +73,8 @@ class Plan:
         Returns a feature as its jobs name it.
     known_broken
         `broken`, where that was found out before.
+    lost
+        Images that were scanned and are gone or changed since, and why; they are not shown.
     """
 
     card: ModelCard
@@ -83,6 +85,7 @@ class Plan:
     digest: Callable[[int], str]
     feature: Callable[[int], Feature]
     known_broken: frozenset[int] | None = None
+    lost: Mapping[int, str] = field(default_factory=dict)
     _choices: dict[int, list[Choice]] = field(default_factory=dict)
 
     @cached_property
@@ -108,8 +111,8 @@ class Plan:
 
     @cached_property
     def rows(self) -> dict[int, ImageRow]:
-        """What the scan says of each image that could be read."""
-        return {row.image: row for row in self.scan.rows}
+        """What the scan says of each image that could be read and is not lost."""
+        return {row.image: row for row in self.scan.rows if row.image not in self.lost}
 
     @cached_property
     def whole(self) -> dict[int, list[int]]:
@@ -129,21 +132,31 @@ class Plan:
         return self.dictionary.labels
 
     @cached_property
+    def misclassified(self) -> list[ImageRow]:
+        """The misclassified images, the surest mistakes first."""
+        wrong = [row for row in self.rows.values() if row.misclassified]
+        return sorted(wrong, key=lambda row: -(row.probability or 0.0))
+
+    @property
     def mistakes(self) -> list[ImageRow]:
-        """The misclassified images that are shown, the surest mistakes first."""
-        wrong = sorted(self.scan.rows.misclassified, key=lambda row: -(row.probability or 0.0))
-        return wrong[: self.options.errors]
+        """Those of the misclassified images that are shown."""
+        return self.misclassified[: self.options.errors]
 
     @cached_property
     def unknown(self) -> list[str | int]:
         """The images' labels that the model, which has classes, does not know."""
         unread = [
-            self.items[row.image].label for row in self.scan.rows if row.label is None and row.prediction is not None
+            self.items[row.image].label
+            for row in self.rows.values()
+            if row.label is None and row.prediction is not None
         ]
         return [label for label in unread if label is not None]
 
-    def gaps(self, missing: Sequence[str] = ()) -> list[str]:
-        """Return what the atlas does not show, for a person: ``missing`` is a part, each image not read comes last."""
+    def gaps(self, missing: Sequence[str] = (), lost_later: Mapping[int, str] | None = None) -> list[str]:
+        """Return what the atlas does not show, for a person: ``missing`` is a part, single images come last.
+
+        ``lost_later`` are images that were lost while their pictures were made; see `lost`.
+        """
         gaps: list[str] = []
         if self.broken:
             gaps.append(f"{len(self.broken)} features of the dictionary are zero or not finite")
@@ -153,21 +166,24 @@ class Plan:
         if len(self.units) < self.dictionary.size:
             gaps.append(f"{len(self.units)} of {self.dictionary.size} features are shown")
         gaps += missing
+        if lost := {**self.lost, **(lost_later or {})}:
+            gaps.append(f"{len(lost)} of {self.scan.seen} images are gone or have changed since they were scanned")
         if skipped := self.scan.skipped:
             gaps.append(f"{len(skipped)} of {self.scan.seen + len(skipped)} images could not be read")
-            gaps += [f"{one.id} could not be read: {one.reason}" for one in skipped]
+        gaps += lost.values()
+        gaps += [f"{one.id} could not be read: {one.reason}" for one in skipped]
         more = [f"and {len(gaps) - MAX_GAPS} more"] if len(gaps) > MAX_GAPS else []
         return [*gaps[:MAX_GAPS], *more]
 
     def drawn(self, count: int) -> list[ImageRow]:
         """Return so many images, drawn by a hash of what they are called: of a dataset that grew mostly the same."""
-        drawn = nsmallest(count, self.scan.rows, key=lambda row: priority(row.id))
+        drawn = nsmallest(count, self.rows.values(), key=lambda row: priority(row.id))
         return sorted(drawn, key=lambda row: row.image)
 
     def choices(self, unit: int) -> list[Choice]:
         """Return the images of a feature."""
         if unit not in self._choices:
-            self._choices[unit] = choose(self.scan, unit, self.options.top_k, self._sizes)
+            self._choices[unit] = choose(self.scan, unit, self.options.top_k, self.rows)
         return self._choices[unit]
 
     def top_of_image(self, row: ImageRow) -> list[tuple[int, float]]:
@@ -226,7 +242,3 @@ class Plan:
     @cached_property
     def _sampled(self) -> dict[int, int]:
         return {int(image): place for place, image in enumerate(self.scan.sampled.images)}
-
-    @cached_property
-    def _sizes(self) -> list[tuple[int, int]]:
-        return sizes_of(list(self.scan.rows), len(self.items))

@@ -1,6 +1,6 @@
 """Which images a feature is shown in: those that excite it most, and those over its range."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from accentor.engine.scan import Scan
@@ -21,37 +21,27 @@ class Choice:
     percentile: int | None = None
 
 
-def choose(scan: Scan, feature: int, top_k: int, sizes: Sequence[tuple[int, int]]) -> list[Choice]:
-    """Return the top images of a feature and the images at `RANGE`, each image once.
-
-    ``sizes`` holds height and width of every image in pixels.
-    """
+def choose(scan: Scan, feature: int, top_k: int, rows: Mapping[int, ImageRow]) -> list[Choice]:
+    """Return the top images of a feature and the images at `RANGE`, each image once, of those that have a row."""
     chosen = [
-        Choice(top.image, top.value, box_of(top, scan.settings.grid, sizes[top.image]))
-        for top in scan.top_of(feature)[:top_k]
-    ]
+        Choice(top.image, top.value, box_of(top, scan.settings.grid, rows[top.image]))
+        for top in scan.top_of(feature)
+        if top.image in rows
+    ][:top_k]
     known = {choice.image for choice in chosen}
     for percentile, (image, value) in scan.at_percentiles(feature).items():
-        if percentile in RANGE and image not in known:
+        if percentile in RANGE and image in rows and image not in known:
             chosen.append(Choice(image, value, percentile=percentile))
             known.add(image)
     return chosen
 
 
-def box_of(top: Top, grid: tuple[int, int] | None, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+def box_of(top: Top, grid: tuple[int, int] | None, row: ImageRow) -> tuple[float, float, float, float] | None:
     """Return left, top, width and height of the position where a feature is highest, as shares of the image."""
     if grid is None or top.x is None or top.y is None:
         return None
-    height, width = size
+    height, width = row.height, row.width
     square = min(height, width)
     tall, wide = square / grid[0], square / grid[1]
     left, upper = max(0.0, (top.x - wide / 2) / width), max(0.0, (top.y - tall / 2) / height)
     return (left, upper, min(wide / width, 1 - left), min(tall / height, 1 - upper))
-
-
-def sizes_of(rows: Sequence[ImageRow], count: int) -> list[tuple[int, int]]:
-    """Return height and width of every image; of those that could not be read (1, 1)."""
-    sizes = [(1, 1)] * count
-    for row in rows:
-        sizes[row.image] = (row.height, row.width)
-    return sizes

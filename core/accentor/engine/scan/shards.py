@@ -40,7 +40,8 @@ def scan_in_shards(
     A shard that was scanned before, by the same model, dictionary and settings, is read instead: a scan that was
     interrupted goes on, and one of more images, wherever they are put in, scans only the shards that hold new ones; see
     `accentor.spec.scans.cut`. Files are known by path, size and time of change; other items by their id, which must
-    change with their content. A shard in which an image could not be read is scanned again.
+    change with their content. A shard in which an image could not be read, or
+    changed while it was scanned, is scanned again.
 
     Parameters
     ----------
@@ -101,6 +102,8 @@ def _scanned(
     settings: dict[str, Any],
 ) -> Scan:
     part = scan(model, dictionary, items, on_progress=told, may_be_empty=True, **settings)
+    if _name(model, dictionary, items, settings) != place.name:
+        return part
     aside = place.with_name(f".{place.name}.{uuid4().hex}")
     write_scan(part, aside, is_part=True)
     if place.exists():
