@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from accentor.engine import optimize as loop
 from accentor.engine.color import decorrelate, recorrelate
 from accentor.engine.crops import Augmentation, Stream
 from accentor.engine.features import Objective
@@ -119,6 +120,21 @@ def test_a_pair_without_a_gradient_at_first_is_balanced_later(tiny, seed_image, 
         alone, free = run(dark), run(dark, weight=torch.zeros(1))
         torch.testing.assert_close(together.images[row], alone.images[0], atol=1e-5, rtol=0)
         assert alone.distance < 0.7 * free.distance, f"dark for {dark} steps"
+
+
+@pytest.mark.parametrize(("dark", "brightness"), [(0, 1.0), (1_000, 1.0), (0, torch.nan)], ids=["sane", "dead", "nan"])
+def test_a_pair_that_is_never_balanced_takes_no_backward_passes_of_its_own(
+    tiny, seed_image, dark, brightness, monkeypatch
+):
+    """R has one of its own in the step of the first balance, the second, and in those of the opacity map."""
+    taken, real = [], loop._gradient
+    monkeypatch.setattr(loop, "_gradient", lambda *args, **options: taken.append(0) or real(*args, **options))
+    recipe = RECIPE.model_copy(update={"regularization": 3.0, "steps": 9, "opacity_every": 8})
+    streams = [Stream(0, recipe, (40, 40), CPU) for _ in range(2)]
+    problem = Problem(tiny, Flickering(tiny, (0, dark)), torch.cat([seed_image, brightness * seed_image]), recipe)
+    with tiny.frozen():
+        optimize(problem, Augmentation(streams, recipe, (40, 40), 32))
+    assert len(taken) == 9 + 2
 
 
 def test_alpha_is_the_ratio_of_the_pulls():

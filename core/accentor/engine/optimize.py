@@ -189,11 +189,11 @@ class _Pull:
         return df - self._balanced(df, dr, x)[:, None, None, None] * dr, shown
 
     def _whole(self, here: Measured, pixels: Tensor, x: Tensor) -> Tensor:
-        """Return ∂(f − λ R)/∂x of one backward pass; while a pair waits, its λ being 0, R takes another."""
+        """Return ∂(f − λ R)/∂x of one backward pass; R takes another once a waiting pair, its λ being 0, has ∂f/∂x."""
         assert self._weight is not None  # noqa: S101 - the first balance is not made here
-        weight, waits = self._weight, self._waits
-        whole = _gradient(here.value - weight[:, None] * here.distance, pixels, keep=waits)
-        if not waits:
+        weight = self._weight
+        whole = _gradient(here.value - weight[:, None] * here.distance, pixels, keep=self._waits)
+        if not (self._waits and ((weight == 0) & whole.flatten(1).any(dim=1)).any()):
             return whole
         dr = _gradient(here.distance, pixels)
         return whole - (self._balanced(whole, dr, x) - weight)[:, None, None, None] * dr

@@ -147,15 +147,14 @@ def reject(activations: Tensor, direction: Tensor) -> Tensor:
 
 
 def balance(alpha: float, feature_pull: Tensor, seed_pull: Tensor) -> Tensor:
-    """Return λ [N] = α · Σ|∂f/∂θ| / Σ|∂R/∂θ|; 0 where the regulariser does not pull at all.
+    """Return λ [N] = α · Σ|∂f/∂θ| / Σ|∂R/∂θ|; 0 where the regulariser does not pull at all, NaN of NaN.
 
     Both pulls are to be measured away from the seed, one step of f alone from it: at the seed the reference's
     Σ|∂R/∂θ| is rounding noise, and ours is 0. On a line through the seed the L2 and L1 distances pull alike at all
     small distances, so that α keeps its meaning: the seed's pull at the start as a share of the feature's.
     """
-    return torch.where(
-        seed_pull > 0, alpha * feature_pull / seed_pull.clamp_min(torch.finfo(seed_pull.dtype).tiny), 0.0
-    )
+    tiny = torch.finfo(seed_pull.dtype).tiny
+    return torch.where(seed_pull == 0, 0.0, alpha * feature_pull / seed_pull.clamp_min(tiny))
 
 
 def project(images: Tensor, anchors: Tensor, radius: float) -> tuple[Tensor, Tensor]:
