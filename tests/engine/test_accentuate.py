@@ -662,5 +662,30 @@ def test_what_on_step_raises_ends_the_call(tiny):
     assert isinstance(run(tiny, [pair()])[0], Accentuation)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("element 0 of tensors does not require grad"),
+        NotDifferentiableError("no gradient"),
+        RuntimeError("CUDA out of memory"),
+        torch.OutOfMemoryError("out of memory"),
+        OutOfMemoryError("out of memory"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_on_step_raises_is_taken_for_no_error_of_the_run(tiny, error, count):
+    told = []
+
+    def stop(report):
+        told.append(report)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        run(tiny, [pair(seed=i) for i in range(count)], micro_batch=count, on_step=stop)
+    assert raised.value is error
+    assert len(told) == 1
+
+
 def test_public_name():
     assert accentor.accentuate is accentuate_function

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -146,6 +147,7 @@ class Runner:
         self._wanted = micro_batch
         self._memory = memory
         self._on_step = on_step
+        self._raised: Exception | None = None
         self._coupling = coupling
         self._sizes: dict[tuple[torch.Size, int], int] = {}
         shown = recipe.opacity_feature
@@ -198,7 +200,7 @@ class Runner:
             try:
                 endings = self._run_together(part)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if error is self._raised or not is_out_of_memory(error):
                     raise
                 if len(part) > 1 and self._coupling is None:
                     self._sizes[group] = len(part) // 2
@@ -206,6 +208,8 @@ class Runner:
                 detail = f"{self._recipe.crops} crops of {len(part)} pair(s) do not fit the memory: {error}"
                 endings = [OutOfMemoryError(detail)] * len(part)
             except NotDifferentiableError as error:
+                if error is self._raised:
+                    raise
                 if len(part) > 1 and self._coupling is None:
                     alone = True
                     continue
@@ -241,7 +245,7 @@ class Runner:
             try:
                 return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, steps))
             except RuntimeError as error:
-                if not _is_of_gradients(error):
+                if error is self._raised or not _is_of_gradients(error):
                     raise
                 raise NotDifferentiableError(f"the network has no gradient here: {error}") from error
 
@@ -260,14 +264,25 @@ class Runner:
         told = time.monotonic()
         indices = tuple(one.index for one in part)
 
-        def report(step: int, values: Tensor, images: Tensor) -> None:
+        def reach(step: int, values: Tensor, images: Tensor) -> None:
             nonlocal told
             now = time.monotonic()
             if now - told >= REPORT_S or step == steps:
                 told = now
-                tell(StepReport(indices, step, steps, tuple(values.tolist()), lambda: list(to_bytes(images).cpu())))
+                report = StepReport(indices, step, steps, tuple(values.tolist()), lambda: list(to_bytes(images).cpu()))
+                with self._callers():
+                    tell(report)
 
-        return report
+        return reach
+
+    @contextmanager
+    def _callers(self) -> Iterator[None]:
+        """Remember what the caller's own code raises, lest it be taken for an error of the run."""
+        try:
+            yield
+        except Exception as error:
+            self._raised = error
+            raise
 
     def _ending(self, one: Ready, row: int, up: Outcome, down: Outcome | None, seconds: float) -> Ending:
         stopped = up.stopped[row]
