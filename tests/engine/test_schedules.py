@@ -139,6 +139,13 @@ def test_steps_of_a_sweep():
     assert kept_steps(recipe, 20) == {10, 20}
 
 
+def test_every_strength_but_0_takes_a_step(tiny):
+    swept = accentuate(tiny, photo(), "logit:1", changed(strengths=(-0.01, 0.0, 0.001, 1.0)))
+    assert [point.step for point in swept.sweep] == [1, 0, 1, 6]
+    less, seed, more, _ = (point.value for point in swept.sweep)
+    assert less < seed == swept.before < more
+
+
 def test_a_sweep_is_the_runs_it_stands_for(tiny):
     swept = accentuate(tiny, photo(), "logit:1", changed(strengths=(-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)))
     assert [point.strength for point in swept.sweep] == [-1.0, -0.5, 0.0, 0.5, 1.0, 2.0]

@@ -24,8 +24,8 @@ def snapshot_steps(recipe: Recipe) -> frozenset[int]:
 
 
 def strength_step(recipe: Recipe, strength: float) -> int:
-    """Return the step after which the image of this strength is kept; 0 is the seed."""
-    return round(abs(strength) * recipe.steps)
+    """Return the step after which the image of this strength is kept, at least 1; of strength 0 the seed's, 0."""
+    return max(round(abs(strength) * recipe.steps), 1 if strength else 0)
 
 
 def steps_needed(recipe: Recipe, *, suppress: bool = False) -> int:
