@@ -15,7 +15,13 @@ from accentor.storage.batches import read_batch
 from accentor.storage.scans import STATISTICS, TABLES, ScanStore
 
 
-def finish(service: Service, status: dict[str, Any], tops: list[list[int]], folder: Path) -> ScanCard:
+def finish(
+    service: Service,
+    status: dict[str, Any],
+    tops: list[list[int]],
+    folder: Path,
+    numbers: list[float] | None = None,
+) -> ScanCard:
     """Do what the worker does that ends a scan."""
     stored = read_batch(service.objects, status["batch"])
     assert isinstance(stored, ScanBatch)
@@ -32,7 +38,7 @@ def finish(service: Service, status: dict[str, Any], tops: list[list[int]], fold
     ranked = [(feature, image) for feature, images in enumerate(tops) for image in images]
     top = pa.table({"feature": [feature for feature, _ in ranked], "image": [image for _, image in ranked]})
     pq.write_table(top, folder / "top.parquet")
-    numbers = [unit / 4 for unit in range(len(tops) - 1)] + [float("nan")]
+    numbers = numbers or [unit / 4 for unit in range(len(tops) - 1)] + [float("nan")]
     pq.write_table(pa.table(dict.fromkeys(STATISTICS, numbers)), folder / "features.parquet")
     ScanStore(service.objects).finish(card, folder)
     service.jobs.start_jobs(status["batch"], [0])

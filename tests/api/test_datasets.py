@@ -197,6 +197,24 @@ def test_a_scan_and_what_is_paired_by_it(service: Service, tmp_path: Path) -> No
         assert said in answer.json()["errors"][0]["detail"]
 
 
+def test_a_scan_that_measured_otherwise_is_taken_by_name_alone(service: Service, tmp_path: Path) -> None:
+    for index in range(3):
+        service.objects.put(f"photos/{index}.png", picture(index))
+    create(service, prefix="photos/")
+    paired = {"features": {"layer": "conv1", "range": "0:1"}, "images": {"dataset": "d"}}
+    maximum = scans(service, layer="conv1", reduce="max").json()
+    finish(service, maximum, [[0, 1, 2]] * 8, tmp_path)
+    answer = service.http.post("/v1/batches", json={"model": "toy", **paired, "pairing": {"top_k": 1}})
+    assert f"({maximum['id']} is of max and post: name it)" in answer.json()["errors"][0]["detail"]
+    usual = scans(service, layer="conv1", code="pre").json()
+    assert scans(service, layer="conv1").json() == usual
+    finish(service, usual, [[2, 1, 0]] * 8, tmp_path)
+    for pairing, image in (({}, 2), ({"scan": usual["id"]}, 2), ({"scan": maximum["id"]}, 0)):
+        made = service.submit(**paired, pairing={"top_k": 1, **pairing})
+        (job,) = service.http.get(f"/v1/batches/{made['id']}/jobs").json()["data"]
+        assert job["spec"]["image"] == digest(picture(image))
+
+
 def test_a_scan_that_ends_while_it_is_looked_at_is_not_lost(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from tests.api.conftest import bare, running, service
+from tests.api.scans import finish
 from tests.api.service import Service, picture
 from tests.cli.test_service_commands import Run, run
 from tests.engine.dictionaries.test_overcomplete import library
+from tests.servers import wait_until
 
 from accentor.engine.dictionaries import DirectionDictionary
 
@@ -46,6 +48,38 @@ def test_what_another_library_wrote_is_converted_here(run: Run, tmp_path: Path, 
     arguments = ("--model", "toy", "--layer", "conv1", "--activation", "topk", "--k", "2", "--json")
     card = json.loads(run("dictionary", "create", "sae", path, *arguments)[1])
     assert (card["kind"], card["features"], card["activation"], card["k"]) == ("encoder", 5, "topk", 2)
+
+
+def test_it_is_shown_which_scan_tells_of_the_features(
+    run: Run, service: Service, tmp_path: Path, library: ModuleType
+) -> None:
+    torch.save(library.TopKSAE(8, 5, top_k=2).eval().state_dict(), tmp_path / "sae.pt")
+    arguments = ("--model", "toy", "--layer", "conv1", "--activation", "topk", "--k", "2")
+    assert run("dictionary", "create", "sae", tmp_path / "sae.pt", *arguments)[0] == 0
+    service.objects.put("photos/0.png", picture())
+    service.http.post("/v1/datasets", json={"name": "d", "prefix": "photos/"})
+    wait_until(lambda: service.http.get("/v1/datasets/d").json()["state"] == "ready")
+    version = service.http.get("/v1/datasets/d").json()["card"]["version"]
+
+    def scanned(top: float, **settings: str) -> str:
+        asked = {"model": "toy", "dictionary": "sae", **settings}
+        status = service.http.post("/v1/datasets/d/scans", json=asked).json()
+        finish(service, status, [[0]] * 5, tmp_path, numbers=[top] * 5)
+        return str(status["id"])
+
+    def shown() -> list[str]:
+        lines = run("dictionary", "show", "sae")[1].splitlines()
+        return [line for line in lines if line.startswith("scan ")] + [lines[-1].rpartition("max ")[2]]
+
+    before = scanned(0.25, code="pre")
+    assert shown() == [f"scan {before}  1 images of d@{version}, mean of its pre-codes, shown here", "0.25"]
+    for top, settings in ((0.5, {}), (0.75, {"reduce": "max"})):
+        scanned(top, **settings)
+        assert {line.partition(", ")[2] for line in shown() if "shown here" in line} == {
+            "mean of its post-codes, shown here"
+        }
+        assert shown()[-1] == "0.5"
+    assert f"scan {before}  1 images of d@{version}, mean of its pre-codes" in shown()
 
 
 def test_a_layer_that_the_file_alone_names(run: Run, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from accentor.errors import (
     UnknownDictionaryError,
 )
 from accentor.spec import DictionaryCard, DictionaryFeature, DictionarySpec, is_sha256
-from accentor.spec.scans import ScanCard
+from accentor.spec.scans import ScanCard, shown_scan
 from accentor.storage.keys import upload_key
 from accentor_api.bodies import OCTETS, read_announced, read_model, require
 from accentor_api.openapi import DICTIONARY_BODY, ONCE
@@ -99,7 +99,7 @@ def list_features(
     search: Annotated[str | None, Query(max_length=200, description="part of a label, in any case")] = None,
     state: Annotated[Literal["ok", "zero", "not-finite", "duplicate"] | None, Query(description="only those")] = None,
     scan: Annotated[
-        str | None, Query(max_length=64, description="id of that with the statistics; else the newest")
+        str | None, Query(max_length=64, description="id of that with the statistics; else the newest usual one")
     ] = None,
     cursor: Annotated[int, Query(ge=0, le=2**31, description="index of the page's first feature")] = 0,
     limit: Limit = DEFAULT_LIMIT,
@@ -169,11 +169,10 @@ def _features(
 
 
 def _statistics(services: Services, card: DictionaryCard, scan: str | None) -> Mapping[str, Sequence[float | None]]:
-    cards = services.scans.of_dictionary(card.reference)
-    chosen = [one for one in cards if scan in (None, one.id)]
-    if scan is not None and not chosen:
+    chosen = shown_scan([one for one in services.scans.of_dictionary(card.reference) if scan in (None, one.id)])
+    if scan is not None and chosen is None:
         raise NotFoundError(f"there is no scan {scan!r} of the dictionary {card.reference}")
-    return services.scans.statistics(chosen[0]) if chosen else {}
+    return {} if chosen is None else services.scans.statistics(chosen)
 
 
 def _card(services: Services, name: str) -> DictionaryCard:

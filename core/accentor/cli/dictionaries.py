@@ -133,6 +133,7 @@ def show(
     """Show what is in a dictionary, what is wrong with it, and its first features."""
     from itertools import islice
 
+    from accentor.spec.scans import shown_scan
     from accentor_client import Client
 
     with Client(url, api_key) as client:
@@ -146,8 +147,11 @@ def show(
         print_json({**card.model_dump(mode="json"), **about})
         return
     _report(card)
+    shown = shown_scan(scans)
     for scan in scans:
-        stdout().print(escape(f"scan {scan.id}  {scan.seen} images of {scan.dataset}"), highlight=False, soft_wrap=True)
+        how = f"{scan.reduce} of its {scan.code}-codes" if card.kind == "encoder" else scan.reduce
+        said = f"scan {scan.id}  {scan.seen} images of {scan.dataset}, {how}{', shown here' if scan is shown else ''}"
+        stdout().print(escape(said), highlight=False, soft_wrap=True)
     for feature in features:
         stdout().print(escape(_line(feature)), highlight=False, soft_wrap=True)
     if search and not features:

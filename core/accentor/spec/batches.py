@@ -65,7 +65,9 @@ class TopK(_Spec):
     """Each feature with the images of the dataset that excite it most, as a scan has found them."""
 
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)]
-    scan: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", description="id of the scan; none: the first")] | None = None
+    scan: (
+        Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", description="id of the scan; none: the first usual one")] | None
+    ) = None
 
 
 class BatchJob(_Spec):

@@ -1,6 +1,6 @@
 """Scans of datasets at a service: what is asked for, how it is queued, and the card of what was found."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -44,6 +44,12 @@ class ScanSettings(_Frozen):
     top_features: Annotated[int, Field(ge=1, le=MAX_TOP_FEATURES, description="features kept for every image")] = 16
     reduce: Literal["mean", "max"] = Field("mean", description="a feature's value on an image, over positions")
     code: Literal["pre", "post"] = Field("post", description="of an encoder, before or after its activation")
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether values are measured as they are if nothing is said: those scans are taken unless one is named."""
+        usual = ScanSettings()
+        return (self.reduce, self.code) == (usual.reduce, usual.code)
 
 
 class ScanSpec(ScanSettings):
@@ -126,7 +132,9 @@ class WantedScan:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return self.settings.model_dump(mode="json", include=set(ScanSettings.model_fields))
+        given = self.settings.model_dump(mode="json", include=set(ScanSettings.model_fields))
+        is_encoder = self.dictionary is not None and self.dictionary.kind == "encoder"
+        return given if is_encoder else given | {"code": ScanSettings().code}
 
     @property
     def _measured(self) -> dict[str, Any]:
@@ -182,6 +190,11 @@ class ScanCard(ScanSettings):
     seen: int = Field(description="images that were read")
     skipped: int = Field(description="images that could not be read, or have changed")
     created_at: datetime
+
+
+def shown_scan(cards: Sequence[ScanCard]) -> ScanCard | None:
+    """Return the scan that a dictionary's features are shown with: the first usual one, without any the first."""
+    return next((card for card in cards if card.is_usual), cards[0] if cards else None)
 
 
 class ScanStatus(_Frozen):

@@ -68,6 +68,8 @@ class ScanStore:
     def chosen(self, dataset: str, model: str, pairing: TopK, scanned: Scanned) -> ScanCard:
         """Return the first scan of a layer or a dictionary that keeps enough images: a batch means the same for ever.
 
+        It is a usual one unless it is named, see `ScanSettings.is_usual`: what was measured otherwise ranks otherwise.
+
         Parameters
         ----------
         model
@@ -83,18 +85,20 @@ class ScanStore:
         top_k = pairing.top_k
         layer, dictionary = scanned
         what = f"the dictionary {dictionary}" if dictionary else f"layer {layer}"
-        cards = [
+        there = [
             card
             for card in self.cards(dataset)
             if card.model_digest == model
-            and pairing.scan in (None, card.id)
             and (card.dictionary == dictionary if dictionary else card.dictionary is None and card.layer == layer)
         ]
+        cards = [card for card in there if (card.is_usual if pairing.scan is None else card.id == pairing.scan)]
         fitting = [card for card in cards if card.top_k >= top_k]
         if fitting:
             return fitting[-1]
         name = dataset.partition("@")[0]
         kept = f": those there are keep {max(card.top_k for card in cards)} images of a feature" if cards else ""
+        others = [card for card in there if not card.is_usual]
+        kept += f" ({others[0].id} is of {others[0].reduce} and {others[0].code}: name it)" if others else ""
         raise InvalidRequestError(
             f"there is no scan of {what} over the dataset {dataset} that keeps {top_k} images of a feature{kept}; make "
             f"one with POST /v1/datasets/{name}/scans"
