@@ -297,6 +297,21 @@ def test_pictures_that_failed_are_named_as_gaps(rig: Rig, dataset: str) -> None:
     assert rig.chunk("gaps", "head")["gaps"] == list(ended.site.gaps)
 
 
+def test_what_the_dataset_left_out_is_named(rig: Rig) -> None:
+    for index in range(12):
+        rig.objects.put(f"damaged/{index:02}.png", b"no picture %d" % index)
+    dataset = rig.dataset("damaged", sample_paths()[:2])
+    rig.create("damaged", dataset, limit=1, images=0, errors=0)
+    ended = rig.run("damaged")
+    assert ended.state is BatchState.SUCCEEDED
+    gaps = list(ended.site.gaps)
+    assert gaps == rig.chunk("damaged", "head")["gaps"]
+    assert "12 members of the dataset were left out when it was made" in gaps
+    named = [gap.partition(" was left out: ") for gap in gaps if "was left out: " in gap]
+    assert [name for name, _, _ in named] == [f"{index:02}.png" for index in range(10)]
+    assert all("is no image" in why for _, _, why in named)
+
+
 def test_an_atlas_without_any_picture_is_published_with_that_gap(rig: Rig, dataset: str) -> None:
     rig.create("none", dataset, limit=1, images=0, recipe=RECIPE.model_copy(update={"steps": 6}))
     atlas = rig.run("none", until=AtlasStepName.ACCENTUATE)

@@ -22,6 +22,7 @@ from accentor.spec.atlases import (
     sweeping,
 )
 from accentor.spec.batches import BLOCK_JOBS
+from accentor.spec.datasets import DatasetCard
 from accentor.storage.atlases import AtlasObjects, SiteFile
 from accentor.storage.batches import write_batch, write_block
 from accentor.storage.datasets import DatasetStore
@@ -241,6 +242,7 @@ class AtlasWork:
             items.digest,
             feature,
             None if broken is None else frozenset(broken),
+            dataset=items.card,
         )
 
     def _entries(self, plan: "Plan", folder: Path) -> "Entries":
@@ -310,6 +312,11 @@ class _Items(Sequence["Item"]):
         if isinstance(index, slice):
             return [self[place] for place in range(len(self))[index]]
         return item_of(self._services, self._rows[index], self._dataset)
+
+    @property
+    def card(self) -> DatasetCard:
+        """The dataset's own."""
+        return self._rows.card
 
     def digest(self, image: int) -> str:
         """Return the sha256 of an image."""

@@ -15,8 +15,11 @@ from accentor.engine.scan.rows import ImageRow
 from accentor.engine.scan.sample import priority
 from accentor.spec import Feature, Logit, ModelCard
 from accentor.spec.atlases import DEFAULT_ERRORS, IMAGE_FEATURES
+from accentor.spec.datasets import DatasetCard
 
 MAX_GAPS = 50
+LEFT_OUT_NAMED = 10
+"""Members that a dataset is without, named one by one; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Plan:
         `broken`, where that was found out before.
     lost
         Images that were scanned and are gone or changed since, and why; they are not shown.
+    dataset
+        What the images are of, where that tells what it left out.
     """
 
     card: ModelCard
@@ -86,6 +91,7 @@ class Plan:
     feature: Callable[[int], Feature]
     known_broken: frozenset[int] | None = None
     lost: Mapping[int, str] = field(default_factory=dict)
+    dataset: DatasetCard | None = None
     _choices: dict[int, list[Choice]] = field(default_factory=dict)
 
     @cached_property
@@ -166,10 +172,14 @@ class Plan:
         if len(self.units) < self.dictionary.size:
             gaps.append(f"{len(self.units)} of {self.dictionary.size} features are shown")
         gaps += missing
+        left_out = self.dataset.skipped_members[:LEFT_OUT_NAMED] if self.dataset else ()
+        if self.dataset and self.dataset.skipped:
+            gaps.append(f"{self.dataset.skipped} members of the dataset were left out when it was made")
         if lost := {**self.lost, **(lost_later or {})}:
             gaps.append(f"{len(lost)} of {self.scan.seen} images are gone or have changed since they were scanned")
         if skipped := self.scan.skipped:
             gaps.append(f"{len(skipped)} of {self.scan.seen + len(skipped)} images could not be read")
+        gaps += [f"{one.id} was left out: {one.reason}" for one in left_out]
         gaps += lost.values()
         gaps += [f"{one.id} could not be read: {one.reason}" for one in skipped]
         more = [f"and {len(gaps) - MAX_GAPS} more"] if len(gaps) > MAX_GAPS else []
