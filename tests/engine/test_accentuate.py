@@ -306,6 +306,26 @@ def test_reports(tiny, monkeypatch):
     assert [report.step for report in last] == [40]
 
 
+def test_reports_of_a_sweep_count_on(tiny, monkeypatch):
+    """The suppressed feature's steps come after the feature's, with its own value all the way."""
+    monkeypatch.setattr(running, "REPORT_S", 0.0)
+
+    def reports(feature, recipe):
+        told = []
+        run(tiny, [pair(feature)], recipe, on_step=told.append)
+        return told
+
+    recipe = changed(strengths=(-0.5, 1.0, 1.5))
+    swept = reports("logit:1", recipe)
+    assert [(report.step, report.steps) for report in swept] == [(step, 12) for step in range(1, 13)]
+    more, less = ([report.values[0] for report in reports(one, QUICK)] for one in ("logit:1", "-logit:1"))
+    values = [report.values[0] for report in swept]
+    assert values[:6] == pytest.approx(more)
+    assert values[9:] == pytest.approx([-value for value in less[:3]])
+    monkeypatch.setattr(running, "REPORT_S", 1_000.0)
+    assert [report.step for report in reports("logit:1", recipe)] == [12]
+
+
 # --- lists, kinds of images --------------------------------------------------------------------------------------
 
 
@@ -338,6 +358,14 @@ def test_recipes_by_name_and_settings(tiny):
 def test_progress_bar(tiny, capsys):
     accentuate(tiny, [photo(), photo()], "logit:1", changed(steps=2), progress=True)
     assert "accentuating" in capsys.readouterr().out
+
+
+def test_the_progress_bar_is_full_at_the_end(tiny, monkeypatch):
+    told = []
+    monkeypatch.setattr("rich.progress.Progress.update", lambda bar, task, completed: told.append(completed))
+    accentuate(tiny, [photo(), photo()], "logit:1", changed(strengths=(-1.0, 2.0)), progress=True)
+    assert told == sorted(told)
+    assert told[-1] == 2
 
 
 def test_canvas_of_a_tensor():

@@ -116,7 +116,7 @@ def accentuate(
     for index, pair in enumerate(pairs):
         prepare(model, index, pair, chosen)
     results: dict[int, Accentuation] = {}
-    with _progress_bar(len(pairs) * chosen.steps, shown=progress) as advance:
+    with _progress_bar(len(pairs), shown=progress) as advance:
         size = micro_batch if coupling is None else len(pairs)
         runner = Runner(model, chosen, micro_batch=size, memory=memory, on_step=advance, coupling=coupling)
         for index, ending in runner.run(pairs):
@@ -199,12 +199,12 @@ def _progress_bar(total: int, *, shown: bool) -> Iterator[OnStep | None]:
         return
     from rich.progress import Progress
 
-    done: dict[int, int] = {}
+    done: dict[int, float] = {}
     with Progress() as bar:
         task = bar.add_task("accentuating", total=total)
 
         def advance(report: StepReport) -> None:
-            done.update(dict.fromkeys(report.indices, report.step))
+            done.update(dict.fromkeys(report.indices, report.step / report.steps))
             bar.update(task, completed=sum(done.values()))
 
         yield advance

@@ -69,7 +69,8 @@ class Pair:
 class StepReport:
     """How far a micro-batch is: the pairs' indices, and the feature's value of each over the crops of this step.
 
-    ``images()`` gives the pictures of the pairs as they are now, uint8 [C, H, W] on the CPU.
+    ``step`` counts from 1 to ``steps``; those in which a sweep suppresses the feature come last. ``images()`` gives the
+    pictures of the pairs as they are now, uint8 [C, H, W] on the CPU.
     """
 
     indices: tuple[int, ...]
@@ -219,14 +220,15 @@ class Runner:
 
     def _run_together(self, part: Sequence[Ready]) -> Sequence[Ending]:
         started = time.perf_counter()
-        up = self._optimize(part, [one.resolved for one in part], steps_needed(self._recipe))
-        less = steps_needed(self._recipe, suppress=True)
-        down = self._optimize(part, [-one.resolved for one in part], less) if less else None
+        up = self._optimize(part)
+        down = self._optimize(part, suppress=True) if steps_needed(self._recipe, suppress=True) else None
         seconds = (time.perf_counter() - started) / len(part)
         return [self._ending(one, row, up, down, seconds) for row, one in enumerate(part)]
 
-    def _optimize(self, part: Sequence[Ready], features: Sequence[Feature], steps: int) -> Outcome:
+    def _optimize(self, part: Sequence[Ready], *, suppress: bool = False) -> Outcome:
         recipe, card, device = self._recipe, self._model.card, self._model.device
+        features = [-one.resolved if suppress else one.resolved for one in part]
+        steps = steps_needed(recipe, suppress=suppress)
         seeds = torch.stack([one.pixels for one in part]).to(device)
         canvas = (seeds.shape[2], seeds.shape[3])
         streams = [Stream(one.seed, recipe, canvas, device) for one in part]
@@ -243,7 +245,7 @@ class Runner:
         augmentation = Augmentation(streams, recipe, canvas, card.input_size, card.channels)
         with self._model.frozen(), self._network.frozen():
             try:
-                return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, steps))
+                return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, suppress=suppress))
             except RuntimeError as error:
                 if error is self._raised or not _is_of_gradients(error):
                     raise
@@ -257,19 +259,22 @@ class Runner:
             [torch.inf if one.stop_at is None else one.stop_at for one in part], device=self._model.device
         )
 
-    def _reporter(self, part: Sequence[Ready], steps: int) -> Callable[[int, Tensor, Tensor], None] | None:
+    def _reporter(self, part: Sequence[Ready], *, suppress: bool) -> Callable[[int, Tensor, Tensor], None] | None:
         tell = self._on_step
         if tell is None:
             return None
         told = time.monotonic()
         indices = tuple(one.index for one in part)
+        up, down = (steps_needed(self._recipe, suppress=less) for less in (False, True))
 
         def reach(step: int, values: Tensor, images: Tensor) -> None:
             nonlocal told
             now = time.monotonic()
-            if now - told >= REPORT_S or step == steps:
+            taken = up + step if suppress else step
+            if now - told >= REPORT_S or taken == up + down:
                 told = now
-                report = StepReport(indices, step, steps, tuple(values.tolist()), lambda: list(to_bytes(images).cpu()))
+                own = tuple((-values if suppress else values).tolist())
+                report = StepReport(indices, taken, up + down, own, lambda: list(to_bytes(images).cpu()))
                 with self._callers():
                     tell(report)
 
