@@ -57,9 +57,9 @@ class Crops:
         """Return R_y X R_xᵀ + noise, [N · T, C, S, S], of the images [N, C, H, W]."""
         n, channels, height, width = images.shape
         views, out = self.rows.groups, self.rows.rows
-        wide = self.columns(images.permute(0, 3, 2, 1).reshape(n, width, height * channels))
-        tall = wide.view(views, out, height, channels).transpose(1, 2).reshape(views, height, out * channels)
-        small = self.rows(tall).view(views, out, out, channels).permute(0, 3, 1, 2)
+        wide = self.columns(images.permute(0, 3, 1, 2).reshape(n, width, channels * height))
+        tall = wide.view(views, out, channels, height).permute(0, 3, 2, 1).reshape(views, height, channels * out)
+        small = self.rows(tall).view(views, out, channels, out).transpose(1, 2)
         return small if self.noise is None else small + self.noise
 
 

@@ -41,13 +41,14 @@ class LineMap:
     def forward(self, values: Tensor) -> Tensor:
         """Return A @ values, outside autograd."""
         index, weight = self._index.view(-1, self.taps), self._weight.view(-1, self.taps).to(values.dtype)
-        summed = embedding_bag(index, values.reshape(-1, values.shape[-1]), per_sample_weights=weight, mode="sum")
+        flat = values.reshape(-1, values.shape[-1]).contiguous()
+        summed = embedding_bag(index, flat, per_sample_weights=weight, mode="sum")
         return summed.view(self.groups, self.rows, -1)
 
     def adjoint(self, values: Tensor) -> Tensor:
         """Return Aᵀ @ values [G, L, D] of the values [G, R, D], outside autograd."""
         source, offsets, weight = self._transposed
-        flat = values.reshape(-1, values.shape[-1])
+        flat = values.reshape(-1, values.shape[-1]).contiguous()
         summed = embedding_bag(source, flat, offsets, per_sample_weights=weight.to(values.dtype), mode="sum")
         return summed.view(self.groups, self.length, -1)
 

@@ -116,7 +116,8 @@ class Model:
         """
         found = {INPUT: images} if INPUT in names else {}
         if deeper := names - {INPUT}:
-            inputs = ((images - self._mean) / self._std).to(self._dtype, memory_format=self._format)
+            normalized = ((images - self._mean) / self._std).to(self._dtype)
+            inputs = normalized.contiguous(memory_format=self._format)
             with redirected(wanted=redirect):
                 found |= activations(self.module, inputs, deeper, self._trace)
         return found
