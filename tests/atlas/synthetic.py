@@ -69,7 +69,7 @@ def features(count: int) -> Iterator[FeatureEntry]:
     for index in range(count):
         tops = tuple(shown((index + one) % PICTURES, (index + one) % PICTURES) for one in range(3))
         rest = (
-            shown(5, 5, chosen="percentile", percentile=0.0, value=0.0, marks=("dead-on-seed",)),
+            shown(5, 5, chosen="percentile", percentile=0.0, value=0.5, fires=False, marks=("dead-on-seed",)),
             shown(
                 6, 6, chosen="percentile", percentile=50.0, strip=None, where=None, frames=(), failure="out of memory"
             ),

@@ -302,6 +302,12 @@ def test_the_mouse_drags_the_slider(feature):
     assert "2 → −1" in feature.locator(".reading").first.inner_text()
 
 
+def test_an_image_is_off_where_the_feature_does_not_fire(feature):
+    section = feature.locator("section", has_text="Over its range")
+    said = [one.split(" · ")[-1] for one in section.locator(".viewer-head small").all_inner_texts()]
+    assert said == ["percentile 0, off", "percentile 50"]
+
+
 def test_values_and_percentile_follow_the_slider(feature):
     slide(feature, ".scrub input", 1)
     assert "2 → 5" in feature.locator(".reading").first.inner_text()

@@ -34,6 +34,7 @@ class Shown(Entry):
     image: int = Field(ge=0, description="Index of the image.")
     chosen: Literal["top", "percentile", "image", "error"] = "top"
     percentile: Percentile | None = None
+    fires: bool | None = Field(None, description="Whether the feature fires on the image; none: it is not told.")
     value: float
     box: tuple[Share, Share, Share, Share] | None = Field(
         None, description="Where the feature is highest: left, top, width, height, as shares of the image."

@@ -19,7 +19,7 @@ from accentor.spec.status import Failure
 
 ID_DIGITS = 16
 MAX_TOP_FEATURES = 100
-SCAN_VERSION = 2
+SCAN_VERSION = 3
 """Raised by one whenever a scan measures or keeps something else: what another version kept is never taken for ours."""
 
 SHARD_IMAGES = (256, 2_048)
@@ -113,7 +113,8 @@ class WantedScan:
     @property
     def id(self) -> str:
         """Of the scan: the same of the same images, weights, features and settings."""
-        return sha256_hex(canonical_json({**self._measured, "dataset": self.dataset.digest}))[:ID_DIGITS]
+        known = {**self._measured, "dataset": self.dataset.digest, "version": SCAN_VERSION}
+        return sha256_hex(canonical_json(known))[:ID_DIGITS]
 
     def batch(self, batch_id: str, images: Iterable[Named], metadata: dict[str, str] | None = None) -> ScanBatch:
         """Return the scan as it is queued; the images of the dataset are gone through once."""

@@ -26,7 +26,7 @@ from accentor.engine.atlas.planning import Wanted
 from accentor.engine.atlas.ranks import Ranks
 from accentor.engine.dictionaries import DirectionDictionary, EncoderDictionary, channels_of
 from accentor.engine.reference import sample_paths
-from accentor.engine.scan import Item
+from accentor.engine.scan import Item, scan
 from accentor.engine.scan.sample import priority
 from accentor.errors import InvalidImageError, NotFoundError, TooLargeError, UnknownLayerError
 from accentor.spec import JobSpec, KeyMaker, Recipe
@@ -95,6 +95,13 @@ def test_images_errors_and_gaps(built):
     image = read_chunk(built, f"images/{error['image']}")
     assert error["truth"] == image["label"] != error["predicted"]
     assert error["shown_predicted"]["frames"][-1]["value"] > error["shown_predicted"]["frames"][1]["value"]
+
+
+def test_an_image_over_the_range_says_whether_the_feature_fires_on_it(model, scenes, built):
+    for unit in range(3):
+        at = scan(model, "block4", folder_items(scenes), 2).at_percentiles(unit)
+        for one in read_chunk(built, f"features/{unit}")["shown"]:
+            assert one.get("fires") == (at[one["percentile"]].fires if one["chosen"] == "percentile" else None)
 
 
 def test_of_a_part_of_a_dictionary_an_image_shows_the_highest_of_the_part(scenes, built):

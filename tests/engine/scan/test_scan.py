@@ -53,6 +53,7 @@ def same(first: Scan, second: Scan) -> None:
     assert torch.equal(first.sampled.priorities, second.sampled.priorities)
     assert torch.equal(first.sampled.images, second.sampled.images)
     torch.testing.assert_close(first.sampled.values, second.sampled.values)
+    assert torch.equal(first.sampled.fires, second.sampled.fires)
     assert [(r.image, r.id, r.label, r.prediction, r.features) for r in first.rows] == [
         (r.image, r.id, r.label, r.prediction, r.features) for r in second.rows
     ]
@@ -95,7 +96,7 @@ def test_images_at_percentiles_are_exact_while_all_are_sampled(tiny: Model):
     for unit in range(8):
         order = values[:, unit].argsort()
         expected = {percent: int(order[percent]) for percent in PERCENTILES}
-        assert {percent: image for percent, (image, _) in found.at_percentiles(unit).items()} == expected
+        assert {percent: placed.image for percent, placed in found.at_percentiles(unit).items()} == expected
         assert found.at_percentiles(unit)[50][1] == pytest.approx(float(values[expected[50], unit]), abs=1e-6)
 
 
@@ -106,11 +107,13 @@ def test_images_at_percentiles_from_a_sample(tiny: Model):
     assert len(found.sampled.images) == 100
     values = everything(tiny, images).mean(dim=2)
     for unit in range(8):
-        ranks = {p: int((values[:, unit] < value - 1e-6).sum()) for p, (_, value) in found.at_percentiles(unit).items()}
+        ranks = {
+            p: int((values[:, unit] < value - 1e-6).sum()) for p, (_, value, _) in found.at_percentiles(unit).items()
+        }
         assert (ranks[0], ranks[99], ranks[100]) == (0, 395, 399)
         assert ranks[50] / 4 == pytest.approx(50, abs=15)
         assert ranks[90] / 4 == pytest.approx(90, abs=9)
-        for percent, (image, value) in found.at_percentiles(unit).items():
+        for percent, (image, value, _) in found.at_percentiles(unit).items():
             assert values[image, unit] == pytest.approx(value, abs=1e-6), percent
     quantiles = found.quantile(0.9)
     exact = values.quantile(0.9, dim=0)
@@ -155,7 +158,7 @@ def test_equal_values_go_to_the_first(tiny: Model):
 def test_one_image_and_fewer_than_k(tiny: Model):
     found = scan(tiny, "late", pictures(1), 16)
     assert [len(found.top_of(unit)) for unit in range(8)] == [1] * 8
-    assert {image for image, _ in found.at_percentiles(0).values()} == {0}
+    assert {placed.image for placed in found.at_percentiles(0).values()} == {0}
     assert torch.equal(found.std, torch.zeros(8))
     assert len(scan(tiny, "late", pictures(3), 16).top_of(2)) == 3
 
@@ -197,6 +200,28 @@ def test_an_encoder_fires_where_its_code_is_on(tiny: Model, monkeypatch, activat
     assert found.fired.min() < (pre > 0).any(dim=1).sum(dim=0).min()
     shown = codes if code == "post" else pre
     torch.testing.assert_close(found.mean, shown.mean(dim=(0, 1)))
+
+
+@pytest.mark.parametrize("sample", [20, 100])
+@pytest.mark.parametrize("code", ["pre", "post"])
+def test_an_image_at_a_percentile_is_one_that_the_feature_fires_on_or_not(tiny: Model, tmp_path: Path, code, sample):
+    """As it is counted, whatever the sign of its value; in two parts that are written, read and merged."""
+    images = pictures(60)
+    vectors = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    given = {"name": "five", "layer": "late", "vectors": vectors, "activation": "jumprelu"}
+    plain = everything(tiny, images).transpose(1, 2)
+    highest = EncoderDictionary(**given, threshold=torch.zeros(5)).pre_codes(plain).amax(dim=1)
+    encoder = EncoderDictionary(**given, threshold=highest.quantile(0.4, dim=0).clamp(min=0.01))
+    parts = [scan(tiny, encoder, part, 2, code=code, sample=sample) for part in (images[:25], images[25:])]
+    first, second = (
+        read_scan(write_scan(part, tmp_path / str(place), is_part=True)) for place, part in enumerate(parts)
+    )
+    found = merge(first, second.moved(25))
+    fires = (encoder.encode(plain) > 0).any(dim=1)
+    told = [(unit, *placed) for unit in range(5) for placed in found.at_percentiles(unit).values()]
+    assert [fires_there for _, _, _, fires_there in told] == [bool(fires[image, unit]) for unit, image, _, _ in told]
+    assert {fires_there for _, _, _, fires_there in told} == {True, False}
+    assert code == "post" or any(value < 0 and fires_there for _, _, value, fires_there in told)
 
 
 @pytest.mark.parametrize("activation", ["identity", "relu", "topk"])
@@ -274,7 +299,7 @@ def test_the_tables_say_what_the_scan_says(tiny: Model, tmp_path: Path, layer: s
         assert (row["feature"], row["rank"], row["image"], row["row"]) == (feature, rank, said.image, said.row)
         assert [row[name] for name in ("value", "y", "x")] == pytest.approx([said.value, said.y, said.x])
     at = parquet.read_table(folder / "percentiles.parquet").to_pylist()
-    assert [(row["feature"], row["percentile"], row["image"], row["value"]) for row in at] == [
+    assert [(row["feature"], row["percentile"], row["image"], row["value"], row["fires"]) for row in at] == [
         (i, percent, *place) for i in features for percent, place in found.at_percentiles(i).items()
     ]
     table = parquet.read_table(folder / "features.parquet")

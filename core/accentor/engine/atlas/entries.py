@@ -145,6 +145,7 @@ class Entries:
             "box": choice.box,
             "chosen": chosen or ("top" if choice.percentile is None else "percentile"),
             "percentile": choice.percentile,
+            "fires": choice.fires,
         }
         record, stem = self.pictures.record(wanted), self.pictures.stem(wanted)
         if record is None:

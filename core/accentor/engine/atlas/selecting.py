@@ -13,12 +13,13 @@ RANGE = (0, 50, 90, 99)
 
 @dataclass(frozen=True)
 class Choice:
-    """An image chosen for a feature, and why; ``percentile`` is none for a top image."""
+    """An image chosen for a feature, and why; ``percentile`` and ``fires`` are told of images over its range alone."""
 
     image: int
     value: float
     box: tuple[float, float, float, float] | None = None
     percentile: int | None = None
+    fires: bool | None = None
 
 
 def choose(scan: Scan, feature: int, top_k: int, rows: Mapping[int, ImageRow]) -> list[Choice]:
@@ -29,9 +30,9 @@ def choose(scan: Scan, feature: int, top_k: int, rows: Mapping[int, ImageRow]) -
         if top.image in rows
     ][:top_k]
     known = {choice.image for choice in chosen}
-    for percentile, (image, value) in scan.at_percentiles(feature).items():
+    for percentile, (image, value, fires) in scan.at_percentiles(feature).items():
         if percentile in RANGE and image in rows and image not in known:
-            chosen.append(Choice(image, value, percentile=percentile))
+            chosen.append(Choice(image, value, percentile=percentile, fires=fires))
             known.add(image)
     return chosen
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IMAGE, POSITION, HEIGHT, WIDTH = range(4)
+IMAGE, POSITION, HEIGHT, WIDTH, FIRES = range(5)
 EMPTY = -1
-NOTES = 4
+NOTES = 5
 
 
 @dataclass
@@ -19,7 +19,8 @@ class Ranked:
     values
         [features, k], descending; -inf where there were fewer.
     notes
-        [features, k, 4]: image, position, height and width of the image; -1 where there were fewer.
+        [features, k, 5]: image, position, height and width of the image, 1 where the feature fires on it and 0 where
+        not; -1 where there were fewer.
     """
 
     values: Tensor
@@ -39,7 +40,7 @@ class Ranked:
         return self.values[:, -1]
 
     def add(self, values: Tensor, notes: Tensor) -> None:
-        """Take in values [features, n] with their notes [features, n, 4]; those that are not finite are left out.
+        """Take in values [features, n] with their notes [features, n, 5]; those that are not finite are left out.
 
         Only features of which a value is above the least that is kept are sorted again.
         """

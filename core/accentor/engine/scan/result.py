@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from accentor.engine.scan.bins import quantiles
 from accentor.engine.scan.loading import Skipped
-from accentor.engine.scan.ranked import EMPTY, HEIGHT, IMAGE, POSITION, WIDTH, Ranked
+from accentor.engine.scan.ranked import EMPTY, FIRES, HEIGHT, IMAGE, NOTES, POSITION, WIDTH, Ranked
 from accentor.engine.scan.rows import ImageRows
 from accentor.engine.scan.sample import Sample
 from accentor.errors import InvalidRequestError, UnitOutOfRangeError
@@ -70,6 +70,14 @@ class Top:
     column: int | None
     y: float | None
     x: float | None
+
+
+class Placed(NamedTuple):
+    """The image at a percentile of a feature's values: its value there, and whether it fires on it."""
+
+    image: int
+    value: float
+    fires: bool
 
 
 @dataclass(frozen=True)
@@ -177,43 +185,46 @@ class Scan:
         images = notes[:, IMAGE].tolist()
         return [Top(image, value, *place) for image, value, place in zip(images, values, told, strict=True)]
 
-    def at_percentiles(self, feature: int) -> dict[int, tuple[int, float]]:
-        """Return the image at each of `PERCENTILES` with its value.
+    def at_percentiles(self, feature: int) -> dict[int, Placed]:
+        """Return the image at each of `PERCENTILES` with its value, and whether the feature fires on it.
 
         The first and the last are exact, as is any whose rank from above is among the ``top_k``. The others are the
         sampled image of that rank in the sample: with n sampled images the rank is off by √(p (100 - p) / n) points,
         one standard deviation, and by nothing while the sample holds all images.
         """
         self._check(feature)
-        images, values = (found[0].tolist() for found in self.percentiles(slice(feature, feature + 1)))
-        told = zip(PERCENTILES, images, values, strict=True)
-        return {percent: (image, value) for percent, image, value in told if image >= 0}
+        found = (part[0].tolist() for part in self.percentiles(slice(feature, feature + 1)))
+        told = zip(PERCENTILES, map(Placed, *found), strict=True)
+        return {percent: placed for percent, placed in told if placed.image >= 0}
 
-    def percentiles(self, features: slice) -> tuple[Tensor, Tensor]:
-        """Return images and values [features, percentiles]; see `at_percentiles`. Image -1: there is none."""
+    def percentiles(self, features: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, values and firing [features, percentiles]; see `at_percentiles`. Image -1: there is none."""
         count = self.count[features]
         if not self.seen:
             empty = (len(count), len(PERCENTILES))
-            return torch.full(empty, EMPTY), torch.full(empty, torch.nan)
+            return torch.full(empty, EMPTY), torch.full(empty, torch.nan), torch.zeros(empty, dtype=torch.bool)
         values, ranks = self._finite_sample()[:, features].sort(dim=0, stable=True)
         known = (~values.isnan()).sum(dim=0)
         found = [self._at(percent, features, values, ranks, known, count) for percent in PERCENTILES]
-        images, strengths = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
-        return images.where(known[:, None] > 0, EMPTY), strengths
+        images, strengths, fires = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
+        return images.where(known[:, None] > 0, EMPTY), strengths, fires
 
     def _at(
         self, percent: int, features: slice, values: Tensor, ranks: Tensor, known: Tensor, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if percent == 0:
-            return self.bottom.notes[features, 0, IMAGE], self.smallest[features]
+            notes = self.bottom.notes[features, 0]
+            return notes[:, IMAGE], self.smallest[features], notes[:, FIRES] > 0
         place = (percent / 100 * (known - 1).clamp(min=0).double()).round().long()[None]
         above = ((1 - percent / 100) * (count - 1).clamp(min=0).double()).round().long()[:, None]
         top = above.clamp(max=self.settings.top_k - 1)
         is_top = above[:, 0] < self.settings.top_k
-        images = self.sampled.images[ranks.gather(0, place)[0]]
+        row = ranks.gather(0, place)
+        notes = self.top.notes[features].gather(1, top[..., None].expand(-1, -1, NOTES))[:, 0]
         return (
-            self.top.notes[features, :, IMAGE].gather(1, top)[:, 0].where(is_top, images),
+            notes[:, IMAGE].where(is_top, self.sampled.images[row[0]]),
             self.top.values[features].gather(1, top)[:, 0].where(is_top, values.gather(0, place)[0]),
+            (notes[:, FIRES] > 0).where(is_top, self.sampled.fires[:, features].gather(0, row)[0]),
         )
 
     def moved(self, start: int) -> "Scan":
@@ -238,7 +249,7 @@ class Scan:
             )
 
     def places(self, notes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """Return row, column, y and x of notes [n, 4], as `Top` has them; none for a layer without positions."""
+        """Return row, column, y and x of notes [n, 5], as `Top` has them; none for a layer without positions."""
         grid = self.settings.grid
         if grid is None:
             return None

@@ -22,13 +22,14 @@ class Sample:
     ----------
     priorities, images
         [size]; `UNUSED` and -1 where there were fewer.
-    values
-        [size, features].
+    values, fires
+        [size, features]; whether the feature fires on the image.
     """
 
     priorities: Tensor
     images: Tensor
     values: Tensor
+    fires: Tensor
 
     @classmethod
     def empty(cls, size: int, features: int, device: torch.device | str = "cpu") -> "Sample":
@@ -37,10 +38,11 @@ class Sample:
             torch.full((size,), UNUSED, dtype=torch.int64),
             torch.full((size,), -1, dtype=torch.int64),
             torch.full((size, features), torch.nan, device=device),
+            torch.zeros(size, features, dtype=torch.bool, device=device),
         )
 
-    def add(self, priorities: Tensor, images: Tensor, values: Tensor) -> None:
-        """Take in images [n] with their priorities [n] and values [n, features]."""
+    def add(self, priorities: Tensor, images: Tensor, values: Tensor, fires: Tensor) -> None:
+        """Take in images [n] with their priorities [n], and values and whether they fire [n, features]."""
         size = len(self.priorities)
         best = _order(torch.cat([self.priorities, priorities]), torch.cat([self.images, images]))[:size]
         new = best[best >= size] - size
@@ -48,7 +50,8 @@ class Sample:
         gone[best[best < size]] = False
         slots = gone.nonzero().flatten()[: len(new)]
         self.priorities[slots], self.images[slots] = priorities[new], images[new]
-        self.values[slots.to(self.values.device)] = values[new.to(values.device)]
+        slots, new = slots.to(self.values.device), new.to(values.device)
+        self.values[slots], self.fires[slots] = values[new], fires[new]
 
     def merged(self, other: "Sample") -> "Sample":
         """Return the sample of both."""
@@ -57,12 +60,13 @@ class Sample:
             torch.cat([self.images, other.images]),
         )
         best = _order(priorities, images)[: len(self.priorities)]
-        return Sample(priorities[best], images[best], torch.cat([self.values, other.values])[best])
+        values, fires = torch.cat([self.values, other.values]), torch.cat([self.fires, other.fires])
+        return Sample(priorities[best], images[best], values[best], fires[best])
 
     def cpu(self) -> "Sample":
         """Return it on the CPU, in the order of the priorities, without unused places."""
         best = _order(self.priorities, self.images)[: int((self.priorities != UNUSED).sum())]
-        return Sample(self.priorities[best], self.images[best], self.values.cpu()[best])
+        return Sample(self.priorities[best], self.images[best], self.values.cpu()[best], self.fires.cpu()[best])
 
     def padded(self, size: int) -> "Sample":
         """Return it with unused places."""
@@ -71,6 +75,7 @@ class Sample:
             torch.cat([self.priorities, more.priorities]),
             torch.cat([self.images, more.images]),
             torch.cat([self.values, more.values]),
+            torch.cat([self.fires, more.fires]),
         )
 
 

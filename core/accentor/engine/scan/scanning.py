@@ -154,11 +154,11 @@ class Running:
         captured = self._model.activations(loaded.pixels.to(self._model.device), names)
         values, is_on, places = self._values(positions_of(captured[self._layer.name], self._layer))
         self._count_in(values, is_on)
-        notes = self._notes(loaded, places)
+        notes = self._notes(loaded, places, is_on)
         self._top.add(values.T, notes)
         self._bottom.add(-values.T, notes)
         marks = torch.tensor([priority(item.id) for item in loaded.items])
-        self._sample.add(marks, torch.tensor(loaded.images), values)
+        self._sample.add(marks, torch.tensor(loaded.images), values, is_on)
         self.seen += len(loaded.images)
         return self._rows(loaded, values, captured.get(OUTPUT))
 
@@ -205,10 +205,10 @@ class Running:
         self._fired += is_on.sum(dim=0)
         add_counts(self._histogram, values, self._bounds)
 
-    def _notes(self, loaded: Loaded, places: Tensor) -> Tensor:
+    def _notes(self, loaded: Loaded, places: Tensor, is_on: Tensor) -> Tensor:
         known = torch.cat([torch.tensor(loaded.images)[:, None], loaded.sizes], dim=1).to(places.device)
         image, height, width = (column.expand(places.shape[1], -1) for column in known.T)
-        return torch.stack([image, places.T, height, width], dim=2)
+        return torch.stack([image, places.T, height, width, is_on.T], dim=2)
 
     def _rows(self, loaded: Loaded, values: Tensor, logits: Tensor | None) -> list[ImageRow]:
         best = values.nan_to_num(nan=-torch.inf).topk(self._settings.top_features, dim=1)

@@ -56,6 +56,7 @@ def write_scan(scan: Scan, folder: str | Path, *, images: bool = True, is_part: 
         "priority": scan.sampled.priorities.numpy(),
         "image": scan.sampled.images.numpy(),
         "values": _lists(arrow, scan.sampled.values),
+        "fires": _lists(arrow, scan.sampled.fires),
     }
     _write(folder / "sample.parquet", arrow.table(sample))
     known = json.dumps({"version": SCAN_VERSION, "seen": scan.seen, "settings": asdict(scan.settings)})
@@ -99,7 +100,10 @@ def read_scan(folder: str | Path, *, rows: bool = True) -> Scan:
         fired=_column(table, "fired"),
         histogram=_matrix(table, "histogram", BINS),
         sampled=Sample(
-            _column(sample, "priority"), _column(sample, "image"), _matrix(sample, "values", settings.features)
+            _column(sample, "priority"),
+            _column(sample, "image"),
+            _matrix(sample, "values", settings.features),
+            _matrix(sample, "fires", settings.features),
         ),
         rows=ImageRows([_row(row) for row in images]),
     )
@@ -143,7 +147,7 @@ def _percentiles(arrow: Any, scan: Scan, *, is_part: bool) -> Iterator[Any]:
     """Yield a table of some features at a time: sorting takes as much memory again."""
     percentiles = torch.tensor(PERCENTILES)
     for start in (0,) if is_part else range(0, scan.settings.features, AT_ONCE):
-        images, values = scan.percentiles(slice(start, 0 if is_part else start + AT_ONCE))
+        images, values, fires = scan.percentiles(slice(start, 0 if is_part else start + AT_ONCE))
         there = images >= 0
         feature, percentile = there.nonzero().T
         columns = {
@@ -151,6 +155,7 @@ def _percentiles(arrow: Any, scan: Scan, *, is_part: bool) -> Iterator[Any]:
             "percentile": arrow.array(percentiles[percentile].int().numpy()),
             "image": arrow.array(images[there].numpy()),
             "value": arrow.array(values[there].numpy()),
+            "fires": arrow.array(fires[there].numpy()),
         }
         yield arrow.table(columns)
 
