@@ -73,3 +73,11 @@ def test_a_shard_is_known_by_its_images_and_by_how_they_are_scanned() -> None:
     ]
     for other in others:
         assert not {shard.key for shard in other.shards} & {shard.key for shard in first.shards}
+
+
+def test_a_scan_of_another_version_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = batch_of(images(2))
+    monkeypatch.setattr("accentor.spec.scans.SCAN_VERSION", 0)
+    other = batch_of(images(2))
+    assert first.scan != other.scan
+    assert first.shards[0].key != other.shards[0].key
