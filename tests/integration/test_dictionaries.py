@@ -127,7 +127,7 @@ def test_top_images_of_a_dictionary(distributed, tmp_path):
         assert [scan.id for scan in client.dictionaries.scans("top")] == [found.id]
         batch = client.batches.create(
             model="reference", features={"dictionary": "top", "range": "1:3"}, images={"dataset": "listed"},
-            pairing={"top_k": 2}, recipe=RECIPE,
+            pairing={"top_k": 2, "scan": found.id}, recipe=RECIPE,
         )  # fmt: skip
         results = list(batch.results(timeout=120, order="submission"))
     expected = [images[top.image].id for feature in (1, 2) for top in here.top_of(feature)]
