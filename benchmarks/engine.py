@@ -26,7 +26,9 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from accentor.engine import Model, Pair, accentuate_pairs, load_model, running
+from accentor.engine.layers import activations
 from accentor.engine.memory import bytes_per_pair
+from accentor.engine.tracing import trace
 from accentor.spec import PRESETS, Recipe, parse_feature
 
 REPEATS = 5
@@ -77,17 +79,18 @@ def median_seconds(call: Callable[[], None]) -> float:
 
 
 def floor_seconds(model: Model, names: frozenset[str], recipe: Recipe, dtype: torch.dtype) -> float:
-    """Return the median seconds of the passes that one step cannot do without."""
+    """Return the median seconds of the passes that one step cannot do without, as PyTorch runs the network."""
     network, side = model.cast(dtype), model.card.input_size
-    images = torch.rand(recipe.crops, 3, side, side).contiguous(memory_format=torch.channels_last)
+    images = torch.rand(recipe.crops, 3, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
     layers = frozenset(model.card.regularization_layers(recipe))
+    traced = trace(network.module, images[:2])
 
     def once() -> None:
         pixels = images.clone().requires_grad_()
-        target = network.activations(pixels, names)
+        target = activations(network.module, pixels, names, traced)
         torch.stack([value.sum() for value in target.values()]).sum().backward()
         with torch.no_grad():
-            network.activations(images, layers)
+            activations(network.module, images, layers, traced)
 
     with network.frozen():
         return median_seconds(once)

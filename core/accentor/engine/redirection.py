@@ -10,7 +10,7 @@ from torch.autograd.function import Function, once_differentiable
 from torch.overrides import TorchFunctionMode
 
 RELU6 = 6.0
-_RELUS: frozenset[Callable[..., Any]] = frozenset(
+RELUS: frozenset[Callable[..., Any]] = frozenset(
     {nn.functional.relu, torch.relu, torch.relu_, nn.functional.relu_, Tensor.relu, Tensor.relu_}
 )
 _IN_PLACE: frozenset[Callable[..., Any]] = frozenset({torch.relu_, nn.functional.relu_, Tensor.relu_})
@@ -46,18 +46,18 @@ class _Redirection(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in _RELUS and func not in _CLAMPS:
+        if func not in RELUS and func not in _CLAMPS:
             return func(*args, **kwargs)
-        x, top, in_place = _read(func, args, kwargs)
+        x, top, in_place = read_call(func, args, kwargs)
         if top == 0 or x.dim() < 2 or not (torch.is_grad_enabled() and x.requires_grad):
             return func(*args, **kwargs)
         return _Redirected.apply(x, top, in_place)
 
 
-def _read(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, float | None, bool]:
+def read_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, float | None, bool]:
     """Return x, where the function is cut off above (none: nowhere; 0: it is no ReLU), and whether it is in place."""
     given = dict(zip(("input", "inplace"), args, strict=False))
-    if func in _RELUS or func is nn.functional.relu6:
+    if func in RELUS or func is nn.functional.relu6:
         given |= kwargs
         top = RELU6 if func is nn.functional.relu6 else None
         return given["input"], top, func in _IN_PLACE or bool(given.get("inplace", False))

@@ -11,6 +11,7 @@ from accentor.engine.layers import INPUT, OUTPUT, Trace, activations, frozen
 from accentor.engine.models.defaults import default_regularization_layer
 from accentor.engine.models.devices import read_device
 from accentor.engine.models.weights import check_finite, digest
+from accentor.engine.rectification import rectified
 from accentor.engine.redirection import redirected
 from accentor.engine.tracing import trace
 from accentor.errors import InvalidRecipeError, InvalidRequestError
@@ -118,7 +119,7 @@ class Model:
         if deeper := names - {INPUT}:
             normalized = ((images - self._mean) / self._std).to(self._dtype)
             inputs = normalized.contiguous(memory_format=self._format)
-            with redirected(wanted=redirect):
+            with redirected() if redirect else rectified(wanted=self._rectifies):
                 found |= activations(self.module, inputs, deeper, self._trace)
         return found
 
@@ -166,6 +167,10 @@ class Model:
         twin = self._twin(self.module)
         twin.card = self.card.model_copy(update={"name": name, "source": source or self.card.source})
         return twin
+
+    @property
+    def _rectifies(self) -> bool:
+        return self._dtype == torch.bfloat16 and self.device.type == "cpu"
 
     def _blank(self, channels: int, side: int) -> Tensor:
         return torch.zeros(BLANKS, channels, side, side, device=self.device, dtype=self._dtype)
