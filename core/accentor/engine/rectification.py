@@ -18,7 +18,7 @@ from accentor.engine.redirection import RELUS, read_call
 def rectified(*, wanted: bool = True) -> AbstractContextManager[Any]:
     """Return a context in which ReLUs of bfloat16 tensors are computed on their bits; others as they are.
 
-    Values and gradients are those of PyTorch, but that NaN becomes 0 where its sign bit is set, as it mostly is: whether
+    Values and gradients are those of PyTorch, but that NaN mostly becomes 0, as its sign bit is set as a rule: whether
     a picture is finite is for its clean values in float32 to say. The network is not touched.
 
     Parameters
