@@ -155,6 +155,7 @@ def test_a_sweep_is_the_runs_it_stands_for(tiny):
     plain = accentuate(tiny, photo(), "logit:1", QUICK)
     torch.testing.assert_close(swept.pixels, plain.pixels)
     assert swept.trajectory == plain.trajectory
+    torch.testing.assert_close(swept.opacity, plain.opacity)
     torch.testing.assert_close(swept.sweep[4].image, plain.snapshots[-1])
     torch.testing.assert_close(swept.sweep[2].image, plain.snapshots[0])
     less = accentuate(tiny, photo(), "-logit:1", QUICK)

@@ -17,7 +17,7 @@ from accentor.engine.features import Objective, inline, layers_of, notes_of
 from accentor.engine.memory import is_out_of_memory
 from accentor.engine.memory import micro_batch as fitting_micro_batch
 from accentor.engine.models import Model
-from accentor.engine.opacity import opacity_map
+from accentor.engine.opacity import opacity_of
 from accentor.engine.optimize import Outcome, Problem, optimize
 from accentor.engine.outputs.pictures import to_bytes
 from accentor.engine.precision import choose_precision, name_of
@@ -309,15 +309,15 @@ class Runner:
             seed=one.seed,
             source=one.pixels if self._recipe.start == "seed" else frames[0].images[row].cpu(),
             pixels=pixels,
-            opacity=opacity_map(
-                up.accumulated[row : row + 1], self._recipe.opacity_percentile, self._recipe.opacity_blur
+            opacity=opacity_of(
+                frames[-1].accumulated[row][None], self._recipe.opacity_percentile, self._recipe.opacity_blur
             )[0].cpu(),
             trajectory=tuple(_snapshot(frame, row) for frame in frames),
             snapshots=tuple(to_bytes(frame.images[row]).cpu() for frame in frames),
             model_digest=self._model.card.digest,
             device=str(self._model.device),
             seconds=seconds,
-            notes=self._notes(one, last, dead=not bool(up.accumulated[row].any())),
+            notes=self._notes(one, last, dead=not bool(accumulated[-1].any())),
             accumulated=accumulated,
             sweep=self._sweep(row, up, down),
             model=self._model.card.name,
