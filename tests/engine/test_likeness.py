@@ -9,6 +9,7 @@ from accentor.engine import accentuate
 from accentor.engine.companions import attribution_vectors
 from accentor.engine.evaluate.values import values_over
 from accentor.engine.features import Objective
+from accentor.engine.running import DEAD_NOTE
 from accentor.errors import InvalidFeatureError, UnitOutOfRangeError, UnknownLayerError
 from accentor.spec import LayerInfo, ModelCard, Recipe, parse_feature
 
@@ -139,6 +140,16 @@ def test_at_the_seed_itself(tiny):
     features = ["likeness:early", "likeness:early/pearson", "likeness:late/l2", "likeness:late/l1"]
     results = accentuate(tiny, photo(), features, changed(steps=1, crop_size=(1, 1)))
     assert [result.before for result in results] == pytest.approx([1.0, 1.0, 0.0, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("parameterization", ["pixel", "fourier"])
+@pytest.mark.parametrize("measure", ["l2", "l1"])
+def test_a_distance_does_not_pull_at_the_seed(tiny, parameterization, measure):
+    """The image that θ starts at is the seed up to rounding, which a norm would make a pull of full strength."""
+    recipe = changed(parameterization=parameterization, steps=3)
+    alone = accentuate(tiny, photo(), f"likeness:early/{measure}", recipe)
+    assert alone.notes == (DEAD_NOTE,)
+    torch.testing.assert_close(alone.pixels, alone.source, atol=1e-5, rtol=0.0)
 
 
 def test_suppressed_it_leaves_the_seed(tiny):

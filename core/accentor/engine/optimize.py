@@ -4,7 +4,7 @@ x* = argmax_x  E_τ[ f(τ(x)) ] − λ · E_τ[ ‖ h_ℓ(τ(x)) − h_ℓ(τ(x�
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -126,6 +126,8 @@ def optimize(
     theta = parameterize(recipe, problem.seeds, augmentation.generators)
     seeds = problem.seeds if recipe.start == "seed" else theta.image().detach()
     anchors = theta.image().detach() if theta.exact else seeds
+    # A likeness, as R, is to what θ starts at: to the seed itself it would be rounding, which pulls in full strength.
+    problem = replace(problem, seeds=anchors) if theta.exact else problem
     adam = torch.optim.Adam(theta.parameters, lr=recipe.learning_rate, fused=True)
     pull = _Pull(recipe, theta, weight)
     accumulated = torch.zeros_like(seeds)
