@@ -307,6 +307,18 @@ def test_senseless_factors(factor):
         A * factor
 
 
+def test_a_sum_that_cancels_out_is_no_feature():
+    for wrong in (
+        lambda: A - A,
+        lambda: parse_feature("logit:1 * logit:2 - 0.5*logit:1 * logit:2 - 0.5*logit:1 * logit:2"),
+    ):
+        with pytest.raises(ValueError, match="cancel out"):
+            wrong()
+    maps = [Spatial(layer="x", target=[[[value]]]) for value in (1.0, 2.0)]
+    assert len((maps[0] - maps[1]).terms) == 2
+    assert len((A + B - A).terms) == 3
+
+
 BAD = [
     "",
     "   ",

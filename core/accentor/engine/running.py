@@ -105,7 +105,7 @@ def prepare(model: Model, index: int, pair: Pair, recipe: Recipe) -> Ready:
     """
     model.card.check_recipe(recipe)
     resolved = model.card.resolve(inline(pair.feature, model.card))
-    if not (isinstance(pair.seed, int) and 0 <= pair.seed <= MAX_SEED):
+    if isinstance(pair.seed, bool) or not (isinstance(pair.seed, int) and 0 <= pair.seed <= MAX_SEED):
         raise InvalidRequestError(f"the random seed is {pair.seed!r}: expected a whole number, 0 to {MAX_SEED}")
     pixels = fit_canvas(pair.image, model.card.canvas_size(recipe), model.card.channels)
     if recipe.strengths and pair.stop_at is not None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import defaultdict
 from numbers import Real
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
@@ -139,6 +140,11 @@ class Sum(FeatureBase):
     def _check_weights(cls, terms: tuple[Term, ...]) -> tuple[Term, ...]:
         if not any(term.weight for term in terms):
             raise ValueError("all weights of the sum are zero")
+        weights: defaultdict[Monomial, float] = defaultdict(float)
+        for term in terms:
+            weights[term.feature] += term.weight
+        if not any(weights.values()):
+            raise ValueError("the terms of the sum cancel out")
         return terms
 
     def terms_of(self) -> tuple[Term, ...]:
