@@ -281,6 +281,15 @@ def test_unknown_device_is_named():
         load_model("reference", device="abacus")
 
 
+def test_networks_that_are_built_here_are_evaluated():
+    """What drops out, and what batches are normalised by, is not of `activations` outside of an accentuation either."""
+    model = load_model("torchvision:mobilenet_v3_small", weights="untrained", device="cpu", input_size=64)
+    image, before = torch.rand(1, 3, 64, 64), copy.deepcopy(model.module.state_dict())
+    first, second = (model.activations(image, frozenset({"classifier"}))["classifier"] for _ in range(2))
+    assert torch.equal(first, second)
+    assert all(torch.equal(value, before[key]) for key, value in model.module.state_dict().items())
+
+
 def test_untrained_networks_are_the_same_every_time():
     state = torch.random.get_rng_state()
     one = load_model(f"torchvision:{NAME}", weights="untrained", device="cpu")

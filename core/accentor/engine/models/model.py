@@ -98,7 +98,9 @@ class Model:
         return f"<model {self.card}, on {self.device}>"
 
     def activations(self, images: Tensor, names: frozenset[str], *, redirect: bool = False) -> dict[str, Tensor]:
-        """Return the activations at the named layers, running no deeper than needed.
+        """Return the activations at the named layers, running no deeper than needed, in the network's present mode.
+
+        A network of your own that is in training mode is evaluated within `frozen`.
 
         Parameters
         ----------

@@ -50,7 +50,7 @@ def load_timm(
     own: Mapping[str, Any] = network.pretrained_cfg
     channels = int(options.get("in_chans", own["input_size"][0]))
     return Model(
-        network.to(device),
+        network.to(device).eval(),
         input_size=input_size or own["input_size"][-1],
         mean=_by_channel(own["mean"], channels),
         std=_by_channel(own["std"], channels),

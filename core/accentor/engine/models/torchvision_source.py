@@ -59,7 +59,7 @@ def load_torchvision(
     elif weights != UNTRAINED:
         _load(network, architecture, _published(chosen, architecture), size, f"torchvision:{architecture} {weights}")
     return Model(
-        network.to(device),
+        network.to(device).eval(),
         input_size=size,
         mean=preset.mean,
         std=preset.std,
