@@ -9,6 +9,7 @@ from torch import nn
 from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs, memory, running
 from accentor.engine.couplings import Diversity
 from accentor.engine.dictionaries import DirectionDictionary
+from accentor.engine.evaluate import values_over
 from accentor.engine.memory import HELD, bytes_per_pair
 from accentor.engine.running import MET_NOTE
 from accentor.engine.schedule import kept_steps, learning_rate, snapshot_steps, steps_needed, strength_step
@@ -315,6 +316,19 @@ def test_diversity_makes_pairs_differ(tiny):
         return (grams @ grams.T).sum().item() - 3
 
     assert likeness(30.0) < likeness(0.0)
+
+
+def test_values_of_coupled_pairs_are_their_own(tiny):
+    """The coupling moves the images; neither the values told nor the target are of it."""
+    pairs = {"images": [photo(0), photo(1)], "features": "logit:1", "recipe": changed(strengths=(-1.0, 1.0))}
+    coupled = accentuate(tiny, **pairs, coupling=Diversity("early", 3.0))
+    for one, plain in zip(coupled, accentuate(tiny, **pairs), strict=True):
+        assert one.before == pytest.approx(plain.before)
+        assert not torch.equal(one.pixels, plain.pixels)
+        suppressed, accentuated = (
+            values_over(tiny, "logit:1", point.image[None].float() / 255).item() for point in one.sweep
+        )
+        assert [point.value for point in one.sweep] == pytest.approx([suppressed, accentuated], abs=2e-3)
 
 
 def test_coupled_pairs_need_one_canvas(tiny):

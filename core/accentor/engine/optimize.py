@@ -215,10 +215,10 @@ class _Pull:
 
 
 class _Clean:
-    """Measures f and R on the clean images: each shown whole, without noise."""
+    """Measures f, without what couples it, and R on the clean images: each shown whole, without noise."""
 
     def __init__(self, problem: Problem, anchors: Tensor) -> None:
-        self._problem = problem
+        self._problem = replace(problem, coupling=None)
         self._anchors = anchors
         count, _, *size = anchors.shape
         self._view = whole_image(count, (size[0], size[1]), problem.model.card.input_size, anchors.device)
