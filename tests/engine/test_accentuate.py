@@ -363,9 +363,11 @@ def test_progress_bar(tiny, capsys):
 def test_the_progress_bar_is_full_at_the_end(tiny, monkeypatch):
     told = []
     monkeypatch.setattr("rich.progress.Progress.update", lambda bar, task, completed: told.append(completed))
-    accentuate(tiny, [photo(), photo()], "logit:1", changed(strengths=(-1.0, 2.0)), progress=True)
-    assert told == sorted(told)
-    assert told[-1] == 2
+    for early in ({"strengths": (-1.0, 2.0)}, {"stop_at": -1e9}):
+        told.clear()
+        accentuate(tiny, [photo(), photo()], "logit:1", changed(**early), progress=True)
+        assert told == sorted(told)
+        assert told[-1] == 2
 
 
 def test_canvas_of_a_tensor():
@@ -441,6 +443,7 @@ def test_bad_image(tiny, image, parts):
         ({"images": [photo()] * 2, "features": ["logit:1"] * 3}, InvalidRequestError, "2 images and 3 features"),
         ({"images": [photo()], "features": ["logit:1"] * 2}, InvalidRequestError, "1 images and 2 features"),
         ({"images": [photo()] * 2, "seed": [1, 2, 3]}, InvalidRequestError, "3 random seeds"),
+        ({"seed": True}, InvalidRequestError, "the random seed is True"),
     ],
     ids=str,
 )

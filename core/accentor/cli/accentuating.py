@@ -70,7 +70,7 @@ def accentuate(
     extras = [name for name, is_wanted in wanted.items() if is_wanted]
     chosen = changed_recipe(recipe, steps=steps, strengths=strength or (), settings=settings or ())
     check_extras(extras)
-    from accentor.engine import Accentuation, Pair, accentuate_pairs, inline, load_model
+    from accentor.engine import Accentuation, Pair, StepReport, accentuate_pairs, inline, load_model
 
     features = [parse_feature(text) for text in feature]
     paths = list_images(images)
@@ -84,6 +84,7 @@ def accentuate(
     failed = 0
     with progress(len(pairs), shown=not as_json) as (advance, say):
         for index, ending in accentuate_pairs(loaded, pairs, chosen, on_step=advance):
+            advance(StepReport((index,), 1, 1, ()))
             line: dict[str, Any] = {
                 "image": str(pairs[index].image),
                 "feature": str(pairs[index].feature),

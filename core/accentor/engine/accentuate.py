@@ -97,6 +97,7 @@ def accentuate(
         Bound on what the engine allocates on the device, such as ``4GiB``; none: most of what a GPU has free.
     coupling
         A value of all pairs together that is added to their features, such as `Diversity`; they run as one batch.
+        The values told in the results are the features' own.
 
     Returns
     -------
@@ -123,6 +124,8 @@ def accentuate(
             if not isinstance(ending, Accentuation):
                 raise ending
             results[index] = ending
+            if advance is not None:
+                advance(StepReport((index,), 1, 1, ()))
     ordered = [results[index] for index in range(len(pairs))]
     return ordered if any(map(_is_list, (images, features, seed))) else ordered[0]
 
@@ -152,7 +155,7 @@ def accentuate_pairs(
     memory
         Bound on what the engine allocates on the device, such as ``4GiB``; none: most of what a GPU has free.
     on_step
-        Called a few times a second, and after the last step; what it raises ends the call.
+        Called a few times a second, and after the recipe's last step; what it raises ends the call.
 
     Yields
     ------
