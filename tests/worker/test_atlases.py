@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 from PIL import Image
@@ -24,6 +25,7 @@ from accentor.settings import Settings
 from accentor.spec import BatchState, Failure, JobState, Recipe
 from accentor.spec.atlases import AtlasSpec, AtlasStepName, step_batch_id
 from accentor.spec.datasets import DatasetSpec
+from accentor.spec.dictionaries import DictionarySpec
 from accentor.state import AtlasRecord, AtlasStore, JobStore, NewAtlas, connect, dispatch
 from accentor.state.keys import waiting_key
 from accentor.stepping import Stepper
@@ -31,6 +33,7 @@ from accentor.storage import open_store
 from accentor.storage.atlases import AtlasObjects
 from accentor.storage.batches import keep_card, read_batch
 from accentor.storage.datasets import DatasetStore
+from accentor.storage.dictionaries import DictionaryStore
 from accentor_worker.runner import run_shard
 from accentor_worker.services import Services
 
@@ -323,6 +326,19 @@ def test_an_atlas_without_any_picture_is_published_with_that_gap(rig: Rig, datas
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_labels_given_beside_a_dictionary_are_those_of_its_features(rig: Rig, dataset: str) -> None:
+    rows = io.BytesIO()
+    np.save(rows, np.eye(2, rig.model.card.layer(LAYER).shape[0], dtype=np.float32))
+    spec = DictionarySpec(name="named", model=MODEL, layer=LAYER, file="0" * 64, labels=("<b>ear</b>", "eye"))
+    card, _ = DictionaryStore(rig.objects).create(spec, rig.model.card, rows.getvalue())
+    rig.create("labelled", dataset, layer=None, dictionary=card.reference, top_k=1, images=0, errors=0)
+    assert rig.run("labelled").state is BatchState.SUCCEEDED
+    objects = AtlasObjects(rig.objects, "labelled")
+    told = [json.loads(line)["label"] for line in objects.get_file("features.jsonl").splitlines()]
+    assert told == ["<b>ear</b>", "eye"]
+    assert json.loads(objects.get_file("atlas.json"))["labelled"]
+
+
 def test_parts_that_could_not_be_evaluated_are_named(rig: Rig, dataset: str) -> None:
     rig.create("parts", dataset)
     atlas = rig.run("parts", until=AtlasStepName.EVALUATE)

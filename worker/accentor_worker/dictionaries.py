@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ class Dictionaries:
             card = self._store.card(name)
             card.check_model(model)
             logger.info("fetching the dictionary %s", name)
-            register_dictionary(self._read(card), name)
+            register_dictionary(replace(self._read(card), labels=self._store.table(card).labels), name)
             self._known[name] = None
             if len(self._known) > KEPT:
                 forget_dictionary(self._known.popitem(last=False)[0])
