@@ -389,6 +389,8 @@ def test_a_backbone_without_its_head_gives_no_logits():
     card = Model(net, input_size=64).card
     assert card.outputs is None
     assert card.layer("fc").shape == (512,)
+    net.num_classes = 4
+    assert Model(net, input_size=64).card.outputs is None
     assert Model(net, input_size=64, logits=True).card.outputs == 512
     assert Model(models.resnet18(num_classes=4), input_size=64, logits=False).card.outputs is None
     bare = nn.Sequential(nn.Conv2d(3, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())

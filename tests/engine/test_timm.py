@@ -98,6 +98,14 @@ def test_a_backbone_without_a_head():
     assert ending.after > ending.before
 
 
+@pytest.mark.parametrize("name", ["test_byobnet", "test_maxvit", "test_nfnet"])
+def test_a_head_that_ends_in_an_identity_gives_logits(name):
+    """timm's usual head ends in one, as RegNet's, Swin's and VGG's do."""
+    assert untrained(name).card.outputs == 1000
+    assert untrained(name, num_classes=7).card.outputs == 7
+    assert untrained(name, num_classes=0).card.outputs is None
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_other_channels(name, channels):

@@ -90,14 +90,15 @@ class _Tracer:
             self._note(name, type(layer).__name__, output, layer, received[0] if received else None)
 
     def result(self, module: nn.Module, output: Any, size: tuple[int, int]) -> Trace:
-        is_vector = isinstance(output, Tensor) and output.dim() == 2
-        headless = output is self._passed_on or getattr(module, "num_classes", None) == 0
+        width = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
+        classes = getattr(module, "num_classes", None)
+        headless = classes == 0 or (output is self._passed_on and classes != width)
         layers = tuple(self._infos(module, size))
         names = {layer.name for layer in layers}
         return Trace(
             layers,
             {name: count for name, count in self._calls.items() if name in names},
-            output.shape[1] if is_vector else None,
+            width,
             headless,
             frozenset(self._inputs & names),
             self._overwritten & names,

@@ -43,8 +43,8 @@ class Model:
     name, source
         What it is called, and where it is from.
     logits
-        Whether a vector that the network gives is logits; none: unless it ends in an ``nn.Identity`` or has no classes,
-        as a backbone without its head does.
+        Whether a vector that the network gives is logits; none: unless it has no classes or ends in an ``nn.Identity``,
+        as a backbone without its head does, and does not say that it has as many classes (``num_classes``).
 
     Raises
     ------
