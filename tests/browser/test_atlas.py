@@ -165,6 +165,29 @@ def test_search_by_label_index_and_name(page, site, query, count):
     until(page, f"document.querySelectorAll('.rows li').length === {count}")
 
 
+@pytest.mark.parametrize(("order", "expected"), [("down", [2, 12, 20, 21, 22, 23]), ("up", [2, 23, 22, 21, 20, 12])])
+def test_what_is_found_by_a_number_is_sorted_but_for_that_feature_itself(page, site, order, expected):
+    page.goto(f"{site}#/?search=2&order={order}")
+    until(page, f"document.querySelectorAll('.rows li').length === {len(expected)}")
+    rows = page.locator(".rows a").evaluate_all("rows => rows.map((one) => Number(one.hash.split('/').pop()))")
+    assert rows == expected
+
+
+def test_a_search_that_took_longer_does_not_follow_the_next(page, served):
+    waiting = []
+    page.route("**/data/names/0.js", lambda route: waiting.append(route))
+    page.goto(served)
+    until(page, "document.querySelector('.count')?.textContent === '24 features'")
+    page.get_by_role("searchbox").fill("stripes")
+    until(page, "location.hash.includes('stripes')")
+    page.get_by_role("searchbox").fill("")
+    until(page, "location.hash === '#/'")
+    waiting[0].continue_()
+    until(page, "document.querySelectorAll('.rows li').length === 24")
+    page.wait_for_timeout(300)
+    assert page.locator(".count").inner_text() == "24 features"
+
+
 def test_a_list_goes_on_after_a_file_that_did_not_come(browser, served):
     context = browser.new_context()
     page = context.new_page()

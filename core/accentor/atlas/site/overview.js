@@ -76,20 +76,23 @@ Atlas.overview = (() => {
     });
 
     const whole = layer(about);
+    let turn = 0;
 
     async function refresh() {
+      const mine = ++turn;
       keepAddress();
       whole.hidden = Boolean(state.search.trim()) || state.filter !== "all";
       const flags = await store.column("flags");
       let slots = [...places.index.keys()].filter((slot) => passes(flags[slot], state.filter));
       const query = state.search.trim().toLowerCase();
+      const exact = /^#?\d+$/.test(query) ? Number(query.replace("#", "")) : null;
       if (query) {
         const names = await store.names();
-        const exact = /^#?\d+$/.test(query) ? Number(query.replace("#", "")) : null;
         slots = slots.filter((slot) => places.index[slot] === exact || names[slot].some((text) => text.toLowerCase().includes(query)));
-        if (exact !== null) slots.sort((a, b) => (places.index[b] === exact) - (places.index[a] === exact));
       }
-      if (!/^#?\d+$/.test(query)) await order(slots, places, state);
+      await order(slots, places, state);
+      if (mine !== turn) return;
+      if (exact !== null) slots.sort((a, b) => (places.index[b] === exact) - (places.index[a] === exact));
       map.only(slots.length === places.index.length ? null : new Set(slots));
       found.textContent = slots.length === places.index.length ? plural(slots.length, "feature") : `${count(slots.length)} of ${plural(places.index.length, "feature")}`;
       rows.show(slots);
