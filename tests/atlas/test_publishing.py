@@ -102,6 +102,14 @@ def test_published_again_it_is_replaced_and_nothing_is_inline(site, tmp_path):
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", "".join(p.read_text() for p in again.glob("*.[jc]s*")))
 
 
+def test_published_again_with_less_no_page_is_of_the_atlas_before(tmp_path):
+    site = publish(atlas(tmp_path / "pictures", 5), tmp_path / "site").parent
+    less = atlas(tmp_path / "pictures", 3)
+    publish(replace(less, images=less.images[:2]), site)
+    pages = {kind: {path.stem for path in (site / "data" / kind).iterdir()} for kind in ("features", "images")}
+    assert pages == {"features": {"0", "1", "2"}, "images": {"list-0", "0", "1"}}
+
+
 def test_no_features_or_one_twice_is_refused(tmp_path):
     made = atlas(tmp_path / "pictures", 2)
     with pytest.raises(InvalidRequestError, match="0 features"):

@@ -60,8 +60,8 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     """Write the site into a folder, which is made, and return its first page.
 
     Pictures are linked where the file system can, else copied, unless ``with_pictures`` is false: then others put them
-    there, and the atlas' folder need only have those that thumbnails are made of. ``index.html`` comes last: a site
-    that has one is whole.
+    there, and the atlas' folder need only have those that thumbnails are made of. Pages of an atlas that was there
+    before are removed. ``index.html`` comes last: a site that has one is whole.
 
     Raises
     ------
@@ -70,6 +70,9 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").unlink(missing_ok=True)
+    for kind in ("features", "images"):
+        for page in (out / "data" / kind).glob("*.js"):
+            page.unlink()
     columns = Columns()
     kept = Pictures(atlas.pictures if with_pictures else None, out / "pictures")
     with Tables(out) as tables:
