@@ -283,7 +283,9 @@ def test_an_image_that_is_lost_before_its_pictures_are_made_is_left_out(model, l
     assert failed
     assert all(str(lost) in failure and why in failure for failure in failed)
     assert all(one["strip"] for one in shown_in(out) if one["image"] != 0)
-    assert len(failed) <= read_chunk(out, "head")["failures"]
+    head = read_chunk(out, "head")
+    assert len(failed) <= head["failures"]
+    assert any(gap.startswith(f"{head['failures']} pictures could not be made") for gap in head["gaps"])
 
 
 def test_an_image_that_is_lost_as_it_was_scanned_is_not_selected(model, losing, tmp_path):
@@ -306,6 +308,7 @@ def test_of_an_image_that_is_lost_later_the_pictures_are_shown(model, losing, tm
     build_atlas(model, "block4", folder_items(scenes), out, RECIPE, OPTIONS, told=begun(step, lose))
     assert_named(out, lost, why)
     assert all(one["strip"] for one in shown_in(out))
+    assert not any("could not be made" in gap for gap in read_chunk(out, "head")["gaps"])
     assert "thumbnail" not in {name for name, known in read_chunk(out, "images/0").items() if known}
 
 

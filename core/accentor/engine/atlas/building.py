@@ -203,7 +203,7 @@ class Build:
             store.make(todo, self.told.on_step, self.options.micro_batch) if total else ()
         )
         for done, (one, error) in enumerate(made, start=1):
-            if error is not None:
+            if error is not None and store is self.pictures:
                 self.failures[store.stem(one)] = f"{error.code}: {error.detail}"
             self.told.on_picture(done, total)
 
