@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.models import VisionTransformer
 
 from accentor.engine import Model
 from accentor.engine.companions.attribution import attribution_vectors
@@ -80,6 +81,13 @@ def test_circuit_layers_go_deeper_where_the_top_is_coarse(squeezenet):
     assert found[0] == "features.0"
     assert "features.12" in found
     assert all(name.count(".") == 1 for name in found)
+
+
+def test_circuit_layers_of_a_transformer_are_its_blocks():
+    """Beside them are modules that hand on what they get, and a whole encoder in one."""
+    net = VisionTransformer(32, 8, num_layers=5, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=4)
+    model = Model(net, input_size=32)
+    assert circuit_layers(model, "logit:0") == tuple(f"encoder.layers.encoder_layer_{index}" for index in range(5))
 
 
 def test_mean_coherence():

@@ -17,10 +17,12 @@ from accentor.engine.evaluate.values import BATCH, clean_views, objective_of
 from accentor.engine.layers import PREACTIVATION
 from accentor.engine.models import Model
 from accentor.errors import InvalidRequestError
-from accentor.spec import Feature, parse_feature
+from accentor.spec import Feature, LayerInfo, parse_feature
 
 MIN_LAYERS = 4
 """Layers of one nesting depth that it takes to follow a circuit through a network."""
+PASSING = ("Identity", "Dropout", "Permute")
+"""Types of modules that hand on what they receive: no steps along a circuit of their own."""
 MIN_UNITS = 3
 """Units below which a correlation says nothing."""
 
@@ -65,7 +67,8 @@ def coherence_of_natural(
 def circuit_layers(model: Model, feature: Feature | str) -> tuple[str, ...]:
     """Return the layers along which to follow a feature's circuit, from early to late.
 
-    Modules that run before the feature's own layer, of the first depth of nesting at which there are enough of them.
+    Modules that run before the feature's own layer, of the first depth of nesting at which enough of them have positions
+    and do something: of a network that keeps its blocks in one module those blocks.
     """
     asked = parse_feature(feature) if isinstance(feature, str) else feature
     end = model.depth(objective_of(model, [asked]).layers)
@@ -73,9 +76,13 @@ def circuit_layers(model: Model, feature: Feature | str) -> tuple[str, ...]:
     wide = [name for name in before if model.card.layer(name).units >= MIN_UNITS and not name.endswith(PREACTIVATION)]
     for depth in sorted({name.count(".") for name in wide}):
         found = tuple(name for name in wide if name.count(".") == depth)
-        if len(found) >= MIN_LAYERS:
+        if sum(_is_step(model.card.layer(name)) for name in found) >= MIN_LAYERS:
             return found
     return tuple(wide)
+
+
+def _is_step(layer: LayerInfo) -> bool:
+    return layer.grid_shape is not None and layer.type not in PASSING
 
 
 def mean_coherence(layers: dict[str, Similarity]) -> Similarity:
