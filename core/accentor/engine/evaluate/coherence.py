@@ -67,8 +67,8 @@ def coherence_of_natural(
 def circuit_layers(model: Model, feature: Feature | str) -> tuple[str, ...]:
     """Return the layers along which to follow a feature's circuit, from early to late.
 
-    Modules that run before the feature's own layer, of the first depth of nesting at which enough of them have positions
-    and do something: of a network that keeps its blocks in one module those blocks.
+    Modules that run before the feature's own layer, of the first depth of nesting at which enough of them have
+    positions and do something: of a network that keeps its blocks in one module those blocks.
     """
     asked = parse_feature(feature) if isinstance(feature, str) else feature
     end = model.depth(objective_of(model, [asked]).layers)
