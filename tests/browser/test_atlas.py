@@ -176,7 +176,7 @@ def test_what_is_found_by_a_number_is_sorted_but_for_that_feature_itself(page, s
 def test_a_search_that_took_longer_does_not_follow_the_next(page, served):
     waiting = []
     page.route("**/data/names/0.js", lambda route: waiting.append(route))
-    page.goto(served)
+    page.goto(served, wait_until="commit")
     until(page, "document.querySelector('.count')?.textContent === '24 features'")
     page.get_by_role("searchbox").fill("stripes")
     until(page, "location.hash.includes('stripes')")
