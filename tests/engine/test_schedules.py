@@ -175,6 +175,14 @@ def test_a_sweep_takes_no_target_of_a_pair(tiny):
     assert [point.strength for point in endings[1].sweep] == [-0.5, 0.5, 1.0]
 
 
+@pytest.mark.parametrize("target", [math.nan, math.inf])
+def test_a_target_of_a_pair_is_a_number(tiny, target):
+    pairs = [Pair(photo(), parse_feature("logit:1"), stop_at=target), Pair(photo(), parse_feature("logit:1"))]
+    endings = dict(accentuate_pairs(tiny, pairs, changed(steps=1)))
+    assert isinstance(endings[0], InvalidRequestError)
+    assert isinstance(endings[1], Accentuation)
+
+
 class Breaking(nn.Module):
     """Its logit is the mean brightness, and infinite for images with a mean above the limit."""
 
