@@ -169,7 +169,9 @@ class Phase(Parameterization):
             self._magnitude = natural.to(seeds).expand(start.shape).clone()
             self._magnitude[:, :, 0, 0] = 0.0
         attenuation = (torch.full_like(self._magnitude, ATTENUATION_START),) if attenuate else ()
-        self.parameters = tuple(_leaf(part) for part in (start.angle(), *attenuation))
+        # Each by itself: the last angle of a tensor is rounded otherwise, and Adam's first steps are of full length.
+        phase = torch.stack([one.angle() for one in start])
+        self.parameters = tuple(_leaf(part) for part in (phase, *attenuation))
 
     def image(self) -> Tensor:
         """Return x = img(θ), [N, C, H, W] in 0..1."""
