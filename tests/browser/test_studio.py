@@ -1,7 +1,13 @@
 """The service's own pages, used in Chromium on the whole service."""
 
+import hashlib
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.servers import wait_until
 
@@ -114,6 +120,19 @@ def test_layers_and_channels_are_searched_by_keyboard(studio):
     assert studio.locator("#unit").input_value() != "no such"
 
 
+def test_a_feature_that_repeats_another_is_found_by_its_label(page, embedded, tmp_path):
+    np.save(tmp_path / "rows.npy", np.eye(3, 88, dtype=np.float32)[[0, 1, 1]])
+    with Client(embedded.url) as client:
+        labels = ["ear", "eye", "eye again"]
+        client.dictionaries.create("twice", tmp_path / "rows.npy", model="reference", layer="block2", labels=labels)
+    open_studio(page, embedded.url)
+    choose(page, "#layer", "twice")
+    page.locator("#unit").click()
+    page.locator("#unit").fill("again")
+    page.locator("#unit-options li:has-text('eye again')").click()
+    assert page.locator("#feature").input_value() == "dictionary:twice#2"
+
+
 def test_a_dictionary_is_searched_by_label(page, embedded):
     with Client(embedded.url) as client:
         labels = [f"channel {'abcdefgh'[unit % 8]}{unit}" for unit in range(88)]
@@ -196,6 +215,39 @@ def test_what_is_copied_is_the_job(studio, embedded):
     with Client(embedded.url) as client:
         result = client.jobs.create(**spec).wait(timeout=30).result
     assert figures(studio) == pytest.approx([result.before, result.after], rel=0.01)
+
+
+def run_copied(studio, kind, folder):
+    """Run what is copied as curl or Python in a folder; return what it prints."""
+    studio.locator(f"[data-copy={kind}]").click()
+    studio.locator(f"[data-copy={kind}]:text('Copied')").wait_for()
+    text = studio.evaluate("navigator.clipboard.readText()")
+    if kind == "python":
+        text = text.replace("job.result.overlay.show()", "print(job.state, job.status.spec.image)")
+    command = ["bash", "-ec", text] if kind == "curl" else [sys.executable, "-c", text]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on PATH")
+@pytest.mark.parametrize("kind", ["curl", "python"])
+def test_what_is_copied_runs_with_a_file_beside_it_and_with_a_sample(studio, embedded, tmp_path, kind):
+    studio.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=embedded.url)
+    settings(studio, steps=4, crops=2, size=64)
+    accentuate(studio, 2)
+    sample = run_copied(studio, kind, tmp_path)
+    path = Path(shutil.copy(sample_paths()[2], tmp_path / "it's 1.png"))
+    studio.locator("#file").set_input_files(path)
+    studio.locator('#picture-name:text("it\'s 1.png")').wait_for()
+    studio.locator("#run").click()
+    studio.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    of_file = run_copied(studio, kind, tmp_path)
+    if kind == "python":
+        assert sample == of_file == f"succeeded {digest}\n"
+    else:
+        assert json.loads(sample)["state"] == "succeeded"
+        assert of_file.startswith(f'{{"id":"{digest}"')
+        assert '"state":"succeeded"' in of_file
 
 
 @pytest.mark.parametrize(

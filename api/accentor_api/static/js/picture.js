@@ -14,10 +14,10 @@ export async function picture() {
   return current;
 }
 
-export function use(blob, name, id = null) {
+export function use(blob, name, { id = null, file = null } = {}) {
   coming = Promise.resolve();
   if (current) URL.revokeObjectURL(current.url);
-  const chosen = { blob, name, url: URL.createObjectURL(blob), id: null };
+  const chosen = { blob, name, file, url: URL.createObjectURL(blob), id: null };
   chosen.id = id ? Promise.resolve(id) : upload(blob);
   chosen.id.catch(() => {});
   current = chosen;
@@ -36,9 +36,9 @@ async function upload(blob) {
   return (await read("/v1/images", { method: "POST", body: blob, type })).id;
 }
 
-function take(files) {
+function take(files, { isPasted = false } = {}) {
   const file = [...files].find((one) => one.type.startsWith("image/")) ?? files[0];
-  if (file) use(file, file.name || "pasted picture");
+  if (file) use(file, file.name || "pasted picture", { file: isPasted ? null : file.name });
 }
 
 function sample(entry) {
@@ -85,7 +85,7 @@ export function begin(call) {
     take(event.dataTransfer.files);
   });
   addEventListener("paste", (event) => {
-    if (event.clipboardData?.files.length) take(event.clipboardData.files);
+    if (event.clipboardData?.files.length) take(event.clipboardData.files, { isPasted: true });
   });
   offerSamples().catch(tell);
 }

@@ -51,7 +51,7 @@ async function submit() {
   busy(true);
   find("stage").scrollIntoView({ block: "nearest" });
   say("Sending…");
-  const current = (run = { stop: new AbortController(), job: null, name: chosen.name, blob: chosen.blob, spec: null });
+  const current = (run = { stop: new AbortController(), job: null, name: chosen.name, file: chosen.file, blob: chosen.blob, spec: null });
   const image = await chosen.id;
   const spec = {
     model: features.model(),
@@ -140,7 +140,7 @@ async function cancel() {
 async function reopen({ id, name, model, feature, image, seed, recipe }) {
   const [job, blob] = await Promise.all([read(`/v1/jobs/${id}`), picture.fetched(image)]);
   const spec = { model, feature, image, ...(seed ? { seed } : {}), recipe };
-  picture.use(blob, name ?? `picture ${image.slice(0, 8)}`, image);
+  picture.use(blob, name ?? `picture ${image.slice(0, 8)}`, { id: image });
   const current = (run = { stop: new AbortController(), job, name: name ?? `picture ${image.slice(0, 8)}`, blob, spec });
   await features.setModel(model);
   features.write(spoken(feature));

@@ -69,7 +69,8 @@ function entries(bank) {
 const named = (bank, index) => ({ index, value: `${DICTIONARY}${bank.name}#${index}`, other: `${DICTIONARY}${reference(bank)}#${index}` });
 
 const labelled = (bank) => async (text) => {
-  const query = new URLSearchParams({ search: text, state: "ok", limit: FOUND });
+  const query = new URLSearchParams({ search: text, limit: FOUND });
   const { data } = await read(`/v1/dictionaries/${path(reference(bank))}/features?${query}`);
-  return data.map(({ index, label }) => ({ ...named(bank, index), label, detail: `feature ${index}` }));
+  const usable = data.filter(({ state }) => state === "ok" || state === "duplicate");
+  return usable.map(({ index, label }) => ({ ...named(bank, index), label, detail: `feature ${index}` }));
 };
