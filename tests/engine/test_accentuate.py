@@ -370,6 +370,19 @@ def test_the_progress_bar_is_full_at_the_end(tiny, monkeypatch):
         assert told[-1] == 2
 
 
+def test_what_becomes_of_a_tensor_later_does_not_show(tiny):
+    """As of a buffer that a stream of pairs fills with one image after the other."""
+    buffer = torch.empty(3, 40, 40)
+
+    def pairs():
+        for number in range(2):
+            yield Pair(buffer.copy_(photo(40, 40) * (1 + number) / 2), parse_feature("logit:1"))
+
+    found = dict(accentuate_pairs(tiny, pairs(), changed(steps=1), micro_batch=2))
+    torch.testing.assert_close(found[0].source, photo(40, 40) / 2)
+    torch.testing.assert_close(found[1].source, photo(40, 40))
+
+
 def test_canvas_of_a_tensor():
     image = photo(40, 20)
     assert fit_canvas(image, 40) is not None

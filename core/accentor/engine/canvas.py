@@ -17,7 +17,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def fit_canvas(image: ImageLike, longer_side: int, channels: int = 3) -> Tensor:
-    """Return the image as float [C, H, W] in 0..1 with this longer side, its aspect kept, antialiased.
+    """Return the image as float [C, H, W] in 0..1 with this longer side, its aspect kept, antialiased; never itself.
 
     Raises
     ------
@@ -56,4 +56,4 @@ def _as_tensor(image: Tensor, channels: int) -> Tensor:
     low, high = image.min().item(), image.max().item()
     if not (low >= 0.0 and high <= 1.0):
         raise InvalidImageError(f"the image holds values {low:g} to {high:g}: expected 0 to 1")
-    return image.detach().float().cpu()
+    return image.detach().to("cpu", torch.float32, copy=True)
