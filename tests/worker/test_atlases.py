@@ -326,7 +326,7 @@ def test_an_atlas_without_any_picture_is_published_with_that_gap(rig: Rig, datas
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_labels_given_beside_a_dictionary_are_those_of_its_features(rig: Rig, dataset: str) -> None:
+def test_features_have_the_labels_given_beside_the_dictionary_and_their_jobs_its_version(rig: Rig, dataset: str) -> None:
     rows = io.BytesIO()
     np.save(rows, np.eye(2, rig.model.card.layer(LAYER).shape[0], dtype=np.float32))
     spec = DictionarySpec(name="named", model=MODEL, layer=LAYER, file="0" * 64, labels=("<b>ear</b>", "eye"))
@@ -334,8 +334,10 @@ def test_labels_given_beside_a_dictionary_are_those_of_its_features(rig: Rig, da
     rig.create("labelled", dataset, layer=None, dictionary=card.reference, top_k=1, images=0, errors=0)
     assert rig.run("labelled").state is BatchState.SUCCEEDED
     objects = AtlasObjects(rig.objects, "labelled")
-    told = [json.loads(line)["label"] for line in objects.get_file("features.jsonl").splitlines()]
-    assert told == ["<b>ear</b>", "eye"]
+    told = [json.loads(line) for line in objects.get_file("features.jsonl").splitlines()]
+    assert [one["label"] for one in told] == ["<b>ear</b>", "eye"]
+    jobs = [one["shown"][0]["job"]["feature"] for one in told]
+    assert jobs == [f"dictionary:{card.reference}#{unit}" for unit in (0, 1)]
     assert json.loads(objects.get_file("atlas.json"))["labelled"]
 
 

@@ -228,6 +228,8 @@ class Runner:
         seconds = (time.perf_counter() - started) / len(part)
         return [self._ending(one, row, up, down, seconds) for row, one in enumerate(part)]
 
+    @torch.inference_mode(mode=False)
+    @torch.enable_grad()
     def _optimize(self, part: Sequence[Ready], *, suppress: bool = False) -> Outcome:
         recipe, card, device = self._recipe, self._model.card, self._model.device
         features = [-one.resolved if suppress else one.resolved for one in part]
