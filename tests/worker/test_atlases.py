@@ -326,7 +326,7 @@ def test_an_atlas_without_any_picture_is_published_with_that_gap(rig: Rig, datas
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_features_have_the_labels_given_beside_the_dictionary_and_their_jobs_its_version(rig: Rig, dataset: str) -> None:
+def test_features_have_the_labels_beside_the_dictionary_and_their_jobs_its_version(rig: Rig, dataset: str) -> None:
     rows = io.BytesIO()
     np.save(rows, np.eye(2, rig.model.card.layer(LAYER).shape[0], dtype=np.float32))
     spec = DictionarySpec(name="named", model=MODEL, layer=LAYER, file="0" * 64, labels=("<b>ear</b>", "eye"))

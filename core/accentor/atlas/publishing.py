@@ -71,8 +71,8 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").unlink(missing_ok=True)
     for kind in ("features", "images"):
-        for page in (out / "data" / kind).glob("*.js"):
-            page.unlink()
+        for earlier in (out / "data" / kind).glob("*.js"):
+            earlier.unlink()
     columns = Columns()
     kept = Pictures(atlas.pictures if with_pictures else None, out / "pictures")
     with Tables(out) as tables:
