@@ -169,7 +169,7 @@ class Entries:
             marks=(*record["marks"], *(("seeds-disagree",) if is_first and self._disagree(wanted) else ())),
             job={
                 "model": self.plan.card.name,
-                "feature": str(feature) if unit is None else self.plan.name(unit),
+                "feature": str(feature) if unit is None or feature.references else self.plan.name(unit),
                 "image": wanted.sha256,
                 "seed": self.plan.options.seed,
                 "recipe": self.settings,
