@@ -12,6 +12,7 @@ import accentor
 from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs, running
 from accentor.engine import accentuate as accentuate_function
 from accentor.engine.canvas import fit_canvas
+from accentor.engine.memory import bytes_per_pair
 from accentor.engine.running import DEAD_NOTE, Runner
 from accentor.errors import (
     AccentorError,
@@ -368,6 +369,20 @@ def test_the_progress_bar_is_full_at_the_end(tiny, monkeypatch):
         accentuate(tiny, [photo(), photo()], "logit:1", changed(**early), progress=True)
         assert told == sorted(told)
         assert told[-1] == 2
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_callers_gradient_mode_does_not_matter(tiny, mode, precision):
+    options = {"features": ["logit:1", "-logit:1"], "recipe": changed(precision=precision)}
+    with mode():
+        found = accentuate(tiny, photo(), **options, memory="1GiB")
+        assert not torch.is_grad_enabled()
+        needed = bytes_per_pair(tiny, frozenset({"late"}), QUICK, (40, 40))
+    assert needed == bytes_per_pair(tiny, frozenset({"late"}), QUICK, (40, 40))
+    for one, other in zip(found, accentuate(tiny, photo(), **options, memory="1GiB"), strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+        assert torch.equal(one.opacity, other.opacity)
 
 
 def test_what_becomes_of_a_tensor_later_does_not_show(tiny):

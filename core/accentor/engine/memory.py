@@ -77,6 +77,8 @@ def micro_batch(
     return max(1, min(most, bound // needed))
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def bytes_per_pair(model: Model, layers: frozenset[str], recipe: Recipe, canvas: tuple[int, int]) -> int:
     """Return an estimate of the bytes that one pair needs, from what one crop's forward pass keeps."""
     side, channels = model.card.input_size, model.card.channels

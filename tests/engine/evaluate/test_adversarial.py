@@ -51,6 +51,13 @@ def test_at_distance(tiny):
     torch.testing.assert_close(found[1:2], alone, atol=1e-5, rtol=0)
 
 
+def test_the_callers_gradient_mode_does_not_matter(tiny):
+    asked = ([parse_feature("logit:1")] * 3, seeds(), torch.ones(3))
+    with torch.no_grad():
+        found = adversarial_at_distance(tiny, *asked)
+    assert torch.equal(found, adversarial_at_distance(tiny, *asked))
+
+
 def test_on_a_rough_network_it_goes_all_the_way():
     """Whose gradient turns from step to step, and whose pictures reach the ends of the range."""
     torch.manual_seed(0)

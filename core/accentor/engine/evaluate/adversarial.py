@@ -100,6 +100,7 @@ def adversarial_at_distance(
 def _measure(model: Model, objective: Objective) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Return what gives f [N] of whole images and ∂f/∂x."""
 
+    @torch.enable_grad()
     def measure(images: Tensor) -> tuple[Tensor, Tensor]:
         pixels = images.detach().requires_grad_()
         value = objective(model.activations(clean_views(model, pixels), objective.layers))[:, 0]

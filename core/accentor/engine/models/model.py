@@ -182,6 +182,7 @@ class Model:
         twin.module, twin._casts = module, {}
         return twin
 
+    @torch.inference_mode(mode=False)
     def _cast(self, dtype: torch.dtype) -> "Model":
         module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
         twin = self._twin(module.to(dtype=dtype, memory_format=self._format))  # type: ignore[call-overload]
