@@ -168,3 +168,18 @@ def test_pages_with_tables_fit_a_phone(page, embedded, scenes):
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         hidden = "[...document.querySelectorAll('.scroll')].map(node => node.scrollWidth - node.clientWidth)"
         assert not any(page.evaluate(hidden)), place
+
+
+def test_a_gap_in_one_long_word_fits_a_phone(page, embedded, tmp_path):
+    label = "unheard" * 15
+    (tmp_path / label).mkdir()
+    shutil.copy(sample_paths()[0], tmp_path / label)
+    with Client(embedded.url) as client:
+        dataset = client.datasets.create("long", folder=tmp_path).name
+        atlas = client.atlases.create(
+            model="reference", layer="block1", dataset=dataset, limit=1, top_k=1, images=0, errors=0, recipe={"steps": 1}
+        ).wait(timeout=60)
+    page.set_viewport_size(PHONE)
+    page.goto(f"{embedded.url}/#/atlases/{atlas.id}")
+    page.locator(f"#atlas-gaps li:has-text('{label}')").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
