@@ -177,7 +177,14 @@ def test_a_gap_in_one_long_word_fits_a_phone(page, embedded, tmp_path):
     with Client(embedded.url) as client:
         dataset = client.datasets.create("long", folder=tmp_path).name
         atlas = client.atlases.create(
-            model="reference", layer="block1", dataset=dataset, limit=1, top_k=1, images=0, errors=0, recipe={"steps": 1}
+            model="reference",
+            layer="block1",
+            dataset=dataset,
+            limit=1,
+            top_k=1,
+            images=0,
+            errors=0,
+            recipe={"steps": 1},
         ).wait(timeout=60)
     page.set_viewport_size(PHONE)
     page.goto(f"{embedded.url}/#/atlases/{atlas.id}")
