@@ -1,12 +1,16 @@
 """Redirected ReLU: values as ever, and gradients by the rule, for whole samples that are shut."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from accentor.engine import Model
+from accentor.engine.optimize import Measured, _Pull
 from accentor.engine.redirection import redirected
+from accentor.spec import Recipe
 
 NAN = float("nan")
 X = torch.tensor([[-2.0, -1.0, 0.0, 3.0], [-2.0, -1.0, 0.0, -3.0], [7.0, 8.0, -1.0, 6.0], [7.0, 2.0, -1.0, 5.0]])
@@ -78,6 +82,23 @@ def test_gradient_that_is_zero_already_stays_zero():
 def test_nan_is_not_hidden():
     value, _ = gradient(functional.relu, x=X.clone().fill_(NAN))
     assert value.isnan().all()
+
+
+def test_the_seed_pulls_alike_where_its_pull_is_taken_apart():
+    """In the steps that the opacity map is made of, and in the others."""
+    x = torch.full((1, 1, 1, 3), -1.0, requires_grad=True)
+
+    def measured():
+        with redirected():
+            here = functional.relu(x.flatten(1))
+        value = x.flatten(1).sum(dim=1, keepdim=True)
+        return Measured(value, (here - torch.tensor([[1.0, 1.0, -1.0]])).square().sum(dim=1, keepdim=True), value)
+
+    pull = _Pull(Recipe(opacity_every=2), SimpleNamespace(exact=False), torch.ones(1))
+    apart, shown = pull.ascent(measured(), x, x, 0)
+    whole, _ = pull.ascent(measured(), x, x, 1)
+    assert torch.equal(shown, torch.ones_like(x))
+    assert apart.flatten().tolist() == whole.flatten().tolist() == [3.0, 3.0, 1.0]
 
 
 class Dead(nn.Module):

@@ -111,6 +111,8 @@ def accentuate(
     JobError
         If an optimisation failed.
     """
+    if not isinstance(model, Model):
+        raise InvalidRequestError(f"the model is {model!r}: expected one from load_model")
     chosen = resolve_recipe(recipe)
     pairs = _pair_up(images, features, seed)
     model = model.to(device) if device is not None else model

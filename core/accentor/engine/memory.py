@@ -70,7 +70,7 @@ def micro_batch(
     needed = bytes_per_pair(model, layers, recipe, canvas)
     if needed > bound and memory is not None:
         raise InvalidRequestError(
-            f"one pair of {recipe.crops} crops needs {needed / 2**30:.2f} GiB, memory is {bound / 2**30:.2f} GiB: "
+            f"one pair of {recipe.crops} crops needs {needed / 2**20:.3g} MiB, memory is {bound / 2**20:.3g} MiB: "
             "give more, or a recipe of fewer crops or a smaller size"
         )
     most = CPU_MICRO_BATCH if model.device.type == "cpu" else MAX_MICRO_BATCH

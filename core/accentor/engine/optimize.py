@@ -184,7 +184,7 @@ class _Pull:
         if step % self._recipe.opacity_every and not (acts and self._weight is None):
             return self._whole(here, pixels, x) if acts else _gradient(here.value, pixels), None
         df = _gradient(here.value, pixels, keep=acts or apart)
-        dr = _gradient(here.distance, pixels, keep=apart) if acts else None
+        dr = _pull_of_seed(here, pixels, keep=apart) if acts else None
         shown = _gradient(here.shown, pixels) if apart else df
         if dr is None:
             return df, shown
@@ -197,7 +197,7 @@ class _Pull:
         whole = _gradient(here.value - weight[:, None] * here.distance, pixels, keep=self._waits)
         if not (self._waits and ((weight == 0) & whole.flatten(1).any(dim=1)).any()):
             return whole
-        dr = _gradient(here.distance, pixels)
+        dr = _pull_of_seed(here, pixels)
         return whole - (self._balanced(whole, dr, x) - weight)[:, None, None, None] * dr
 
     def _balanced(self, df: Tensor, dr: Tensor, x: Tensor) -> Tensor:
@@ -228,6 +228,11 @@ class _Clean:
         with torch.no_grad():
             value, distance, _ = self._problem.measure(self._view, images, self._anchors, self._problem.model)
         return Frame(step, images, value[:, 0], distance[:, 0], accumulated.mean(dim=1))
+
+
+def _pull_of_seed(here: Measured, pixels: Tensor, *, keep: bool = False) -> Tensor:
+    """Return ∂R/∂x, as that of −R, which is to rise: a redirected ReLU tells the two apart."""
+    return -_gradient(-here.distance, pixels, keep=keep)
 
 
 def _gradient(values: Tensor, pixels: Tensor, *, keep: bool = False) -> Tensor:

@@ -111,8 +111,8 @@ def prepare(model: Model, index: int, pair: Pair, recipe: Recipe) -> Ready:
     pixels = fit_canvas(pair.image, model.card.canvas_size(recipe), model.card.channels)
     if recipe.strengths and pair.stop_at is not None:
         raise InvalidRequestError("the recipe has strengths: give no stop_at with it, each says when an image is kept")
-    if pair.stop_at is not None and not math.isfinite(pair.stop_at):
-        raise InvalidRequestError(f"stop_at is {pair.stop_at:g}: expected a finite number, or none")
+    if pair.stop_at is not None and not (isinstance(pair.stop_at, int | float) and math.isfinite(pair.stop_at)):
+        raise InvalidRequestError(f"stop_at is {pair.stop_at!r}: expected a finite number, or none")
     stop_at = recipe.stop_at if pair.stop_at is None else pair.stop_at
     return Ready(index, pair.feature, resolved, pair.seed, stop_at, pixels)
 
