@@ -48,8 +48,8 @@ class Recipe(BaseModel):
         description="Room around the image, as a share of its longer side, in the Fourier forms: there its frequencies"
         " wrap around instead of at its edges.",
     )
-    steps: int = Field(60, ge=1, le=MAX_STEPS, description="Steps of Adam.")
-    learning_rate: float = Field(0.036, gt=0.0, le=10.0, description="Adam's learning rate.")
+    steps: int = Field(75, ge=1, le=MAX_STEPS, description="Steps of Adam.")
+    learning_rate: float = Field(0.03, gt=0.0, le=10.0, description="Adam's learning rate.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="How the learning rate falls over the steps, towards 0."
     )
@@ -60,7 +60,7 @@ class Recipe(BaseModel):
         " (Lucid).",
     )
     crop_size: tuple[float, float] = Field(
-        (0.4, 0.99), description="Range of a crop's side, as a fraction of the image's side, drawn uniformly."
+        (0.35, 0.99), description="Range of a crop's side, as a fraction of the image's side, drawn uniformly."
     )
     noise_std: float = Field(
         0.0, ge=0.0, le=1.0, description="Standard deviation of the Gaussian noise per pixel of a crop, in 0..1."
@@ -189,7 +189,7 @@ class Recipe(BaseModel):
 
 PRESETS: Mapping[str, Recipe] = {
     "natural": Recipe(),
-    "fast": Recipe(steps=16, learning_rate=0.09, decay=1.25, crop_size=(0.42, 0.99), regularization=0.38, snapshots=4),
+    "fast": Recipe(steps=20, learning_rate=0.075, decay=1.25, crop_size=(0.42, 0.99), regularization=0.38, snapshots=4),
     "paper": Recipe(
         parameterization="phase",
         decay=1.0,
