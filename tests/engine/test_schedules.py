@@ -383,7 +383,7 @@ def test_a_bad_bound_on_memory(tiny, memory):
 
 
 def test_a_pair_that_does_not_fit_the_bound_is_refused(tiny):
-    with pytest.raises(InvalidRequestError, match=r"one pair of 4 crops needs [\d.]+ MiB, memory is 0.000977 MiB"):
+    with pytest.raises(InvalidRequestError, match=r"one pair of 4 crops needs [\d.]+ MiB, memory is 0.0954 MiB"):
         accentuate(tiny, photo(), "logit:1", QUICK, memory="100kB")
     assert accentuate(tiny, photo(), "logit:1", QUICK, memory="1GiB").after is not None
 
