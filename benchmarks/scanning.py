@@ -22,9 +22,9 @@ from accentor.engine import Model, load_model
 from accentor.engine.dictionaries import Dictionary, EncoderDictionary, channels_of
 from accentor.engine.dictionaries.samples import positions_of
 from accentor.engine.layers import OUTPUT
+from accentor.engine.loading import as_items, load
 from accentor.engine.reference.scenes import render_scene
 from accentor.engine.scan import scan
-from accentor.engine.scan.loading import as_items, load
 from accentor.engine.scan.scanning import BATCH
 
 SIDE = 256

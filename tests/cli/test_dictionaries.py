@@ -140,3 +140,30 @@ def test_a_fit_is_written_here(run: Run, tmp_path: Path) -> None:
     with safe_open(out, framework="np") as file:
         assert file.get_tensor("vectors").shape[0] == 4
     assert run("dictionary", "fit", tmp_path, "--layer", "block3", "--out", tmp_path / "a.npy")[0] == 2
+
+
+@pytest.mark.usefixtures("library")
+def test_a_fit_leaves_out_what_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from accentor.engine.reference.scenes import render_scene
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(11):
+        (photos / f"damaged-{number:02}.png").write_bytes(b"no image")
+    arguments = ("dictionary", "fit", photos, "--layer", "block4", "--size", "2", "--out", tmp_path / "a.safetensors")
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "11 of 11 images could not be read" in err
+    assert "there is no image to fit" in " ".join(err.split())
+    for seed in range(3):
+        Image.fromarray(render_scene(seed, size=64).image).save(photos / f"{seed}.png")
+    status, printed, err = run(*arguments, "--json")
+    assert status == 0, err
+    said = json.loads(printed)
+    assert (said["images"], len(said["skipped"])) == (3, 11)
+    assert said["skipped"][0]["image"] == str(photos / "damaged-00.png")
+    assert "11 of 14 images could not be read" in err
+    assert err.count("left out: ") == 10
+    assert f"{photos / 'damaged-09.png'} is no image" in err

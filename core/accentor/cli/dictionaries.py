@@ -27,6 +27,7 @@ from accentor.cli.console import (
 from accentor.errors import InvalidRequestError, UnknownLayerError
 
 if TYPE_CHECKING:
+    from accentor.engine.loading import Skipped
     from accentor.spec import DictionaryCard, DictionaryFeature
     from accentor_client._dictionaries import DictionarySource
 
@@ -177,7 +178,7 @@ def fit(
 ) -> None:
     """Fit a dictionary to the activations of images here; `dictionary create NAME FILE` sends it to a service.
 
-    Of a folder the images in it, and in all folders below it, are taken.
+    Of a folder the images in it, and in all folders below it, are taken; those that cannot be read are left out.
     """
     from accentor.engine import fit_dictionary, load_model
 
@@ -186,15 +187,19 @@ def fit(
     paths = list_images(images, below=True)
     loaded = load_model(model, weights=weights, device=device)
     chosen: Any = method
-    with stderr().status(f"fitting {size} features to {len(paths)} images"):
-        fitted = fit_dictionary(
-            loaded, paths, layer, size, chosen, k=k, positions=positions, steps=steps, seed=seed, name=out.stem
-        )
+    options: dict[str, Any] = {"k": k, "positions": positions, "steps": steps, "seed": seed, "name": out.stem}
+    skipped: list[Skipped] = []
+    try:
+        with stderr().status(f"fitting {size} features to {len(paths)} images"):
+            fitted = fit_dictionary(loaded, paths, layer, size, chosen, **options, on_skipped=skipped.append)
+    finally:
+        _report_skipped(skipped, len(paths))
     out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
     report = fitted.report()
     if as_json:
-        about = {"dead": list(report.dead), "duplicates": [list(pair) for pair in report.duplicates]}
+        about: dict[str, Any] = {"dead": list(report.dead), "duplicates": [list(pair) for pair in report.duplicates]}
+        about["skipped"] = [{"image": one.id, "reason": one.reason} for one in skipped]
         print_json({"file": str(out), "features": fitted.size, "layer": layer, **fitted.details, **about})
         return
     stdout().print(f"{escape(str(out))}  R² {fitted.details['r2']}, {report}", highlight=False, soft_wrap=True)
@@ -241,6 +246,13 @@ def _report(card: "DictionaryCard") -> None:
         first = ", ".join(f"{later} as {earlier}" for later, earlier in card.duplicate_features[:SHOWN])
         repeat = "repeats" if card.duplicates == 1 else "repeat"
         stderr().print(f"{card.duplicates} {repeat} an earlier one: {first}", highlight=False, soft_wrap=True)
+
+
+def _report_skipped(skipped: "Sequence[Skipped]", images: int) -> None:
+    for one in skipped[:SHOWN]:
+        stderr().print(escape(f"left out: {one.reason}"), highlight=False, soft_wrap=True)
+    if skipped:
+        stderr().print(f"{len(skipped)} of {images} images could not be read", highlight=False)
 
 
 def _line(feature: "DictionaryFeature") -> str:

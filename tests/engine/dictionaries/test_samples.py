@@ -7,7 +7,7 @@ from accentor.engine import Model
 from accentor.engine.canvas import fit_canvas
 from accentor.engine.dictionaries import samples as module
 from accentor.engine.dictionaries.samples import positions_of, sample_activations
-from accentor.errors import InvalidRequestError, UnknownLayerError
+from accentor.errors import InvalidImageError, InvalidRequestError, UnknownLayerError
 from accentor.spec import LayerInfo
 
 
@@ -77,3 +77,21 @@ def test_nothing_to_sample(tiny: Model):
         sample_activations(tiny, pictures(3), "late", 2, generator())
     with pytest.raises(UnknownLayerError, match="late"):
         sample_activations(tiny, pictures(1), "latte", 10, generator())
+
+
+def test_an_image_that_cannot_be_read_is_passed_over_and_told(tiny: Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "IMAGES_AT_ONCE", 2)
+    first, last = pictures(2)
+    told: list[tuple[int, str]] = []
+    images = [first, b"", b"no image", last, b"\x89PNG"]
+    found = sample_activations(
+        tiny, images, "late", 5 * 64, generator(), lambda one: told.append((one.image, one.reason))
+    )
+    assert [image for image, _ in told] == [1, 2, 4]
+    assert "the image is empty" in told[0][1]
+    for picture, rows in zip((first, last), found, strict=True):
+        torch.testing.assert_close(rows.sum(dim=0), all_positions(tiny, picture, "late").sum(dim=0))
+    with pytest.raises(InvalidImageError, match="the image is empty"):
+        sample_activations(tiny, images, "late", 5, generator())
+    with pytest.raises(InvalidImageError, match="none of 2 could be read"):
+        sample_activations(tiny, [b"", b""], "late", 5, generator(), lambda _: None)

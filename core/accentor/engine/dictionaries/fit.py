@@ -1,6 +1,6 @@
 """Fitting a dictionary to a layer's activations, with the library overcomplete (extra ``dictionaries``)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, get_args
@@ -13,6 +13,7 @@ from accentor.engine.canvas import ImageLike
 from accentor.engine.dictionaries.kinds import DirectionDictionary, EncoderDictionary
 from accentor.engine.dictionaries.overcomplete import from_overcomplete
 from accentor.engine.dictionaries.samples import sample_activations
+from accentor.engine.loading import Skipped
 from accentor.engine.models import Model
 from accentor.errors import InvalidFeatureError, InvalidRequestError
 
@@ -45,6 +46,7 @@ def fit_dictionary(
     steps: int = 1_500,
     seed: int = 0,
     name: str | None = None,
+    on_skipped: Callable[[Skipped], None] | None = None,
 ) -> DirectionDictionary | EncoderDictionary:
     """Fit a dictionary to the activations of images at a layer.
 
@@ -78,12 +80,15 @@ def fit_dictionary(
         Random seed of the positions and of the fit.
     name
         What the dictionary is called; none: after the method, the layer and the size.
+    on_skipped
+        Told of every image that cannot be read, its ``id`` and the ``reason``; the fit goes on without it. None: it is
+        an error.
 
     Returns
     -------
     DirectionDictionary or EncoderDictionary
         Its ``details`` hold ``r2``, the share of variance explained on the tenth of the images that were held out (on
-        all of them if there are fewer than ten), and the numbers of images and positions.
+        all of them if there are fewer than ten), and the numbers of images that were read and of positions.
 
     Raises
     ------
@@ -91,13 +96,15 @@ def fit_dictionary(
         If overcomplete is not installed.
     InvalidRequestError
         If a number is out of its range.
+    InvalidImageError
+        If an image cannot be read and ``on_skipped`` is none, or if no image can be.
     UnknownLayerError, InvalidFeatureError
         If there is no such layer, or it is too negative for ``nmf``.
     """
     _check(size, k, steps, method)
     import_overcomplete()
     generator = torch.Generator().manual_seed(seed)
-    samples = sample_activations(model, images, layer, positions, generator)
+    samples = sample_activations(model, images, layer, positions, generator, on_skipped)
     train, test = _split(samples, generator)
     if size > len(train):
         raise InvalidRequestError(f"size is {size}: expected {len(train)} at most, the positions that are fitted")
@@ -111,7 +118,7 @@ def fit_dictionary(
             restored = fitted.decode(fitted.encode(test))
     details = {
         "method": method,
-        "images": len(images),
+        "images": len(samples),
         "positions": samples.shape[0] * samples.shape[1],
         "seed": seed,
         "r2": round(explained_variance(test, restored), 4),

@@ -1,7 +1,7 @@
 """Scans: what a dictionary's features do over many images, found in one pass and in bounded memory."""
 
+from accentor.engine.loading import Item, Skipped
 from accentor.engine.scan.joining import join
-from accentor.engine.scan.loading import Item, Skipped
 from accentor.engine.scan.result import PERCENTILES, Scan, Settings, Top, merge
 from accentor.engine.scan.rows import ImageRows
 from accentor.engine.scan.scanning import scan

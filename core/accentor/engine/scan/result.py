@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from accentor.engine.loading import Skipped
 from accentor.engine.scan.bins import quantiles
-from accentor.engine.scan.loading import Skipped
 from accentor.engine.scan.ranked import EMPTY, FIRES, HEIGHT, IMAGE, NOTES, POSITION, WIDTH, Ranked
 from accentor.engine.scan.rows import ImageRows
 from accentor.engine.scan.sample import Sample

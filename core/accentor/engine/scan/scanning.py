@@ -11,10 +11,10 @@ from accentor.engine.canvas import ImageLike
 from accentor.engine.dictionaries import Dictionary, EncoderDictionary, channels_of
 from accentor.engine.dictionaries.samples import positions_of
 from accentor.engine.layers import OUTPUT
+from accentor.engine.loading import Item, Loaded, Skipped, as_items, load
 from accentor.engine.models import Model
 from accentor.engine.scan.bins import BINS, add_counts, edges
 from accentor.engine.scan.codes import codes_of
-from accentor.engine.scan.loading import Item, Loaded, Skipped, as_items, load
 from accentor.engine.scan.ranked import Ranked
 from accentor.engine.scan.result import Reduce, Scan, Settings
 from accentor.engine.scan.rows import ImageRow, ImageRows, label_index

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from accentor.engine.canvas import ImageLike
 from accentor.engine.dictionaries import Dictionary, channels_of
+from accentor.engine.loading import Item, as_items
 from accentor.engine.models import Model
-from accentor.engine.scan.loading import Item, as_items
 from accentor.engine.scan.result import Scan, merge
 from accentor.engine.scan.rows import ImageRow, ImageRows
 from accentor.engine.scan.scanning import scan

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accentor.engine.loading import Skipped
 from accentor.engine.outputs.extras import needed
 from accentor.engine.scan.bins import BINS
-from accentor.engine.scan.loading import Skipped
 from accentor.engine.scan.ranked import IMAGE, NOTES, Ranked
 from accentor.engine.scan.result import PERCENTILES, Scan, Settings
 from accentor.engine.scan.rows import ImageRow, ImageRows

@@ -1,4 +1,4 @@
-"""Images for a scan: decoded in threads ahead of the network; those that cannot be read are passed over."""
+"""Images for a scan or a fit: decoded in threads ahead of the network; those that cannot be read are passed over."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a scan.
+    """One image of many.
 
     Attributes
     ----------
