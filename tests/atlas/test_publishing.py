@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tests.atlas.synthetic import STRENGTHS, atlas, color_at
 
-from accentor.atlas import publish
+from accentor.atlas import Frame, publish
 from accentor.atlas.ordering import map_order
 from accentor.atlas.packing import pack_indices, pack_numbers
 from accentor.errors import InvalidRequestError
@@ -52,6 +52,22 @@ def test_feature_chunk_holds_gain_and_frames(site):
     assert feature["gain"] == pytest.approx(3.0 / 1.5)
     assert [frame["strength"] for frame in feature["shown"][0]["frames"]] == list(STRENGTHS)
     assert feature["shown"][4]["failure"] == "out of memory"
+
+
+@pytest.mark.parametrize(
+    ("strengths", "at"),
+    [((-1, 0, 0.5), 0.5), ((2,), 2), ((0, 2, 4), 4), ((0, 0.5, 1, 2), 1), ((0.5, 2), 2), ((-1, 0), None)],
+)
+def test_gain_is_the_rise_at_the_strength_that_is_told(tmp_path, strengths, at):
+    made = atlas(tmp_path / "pictures", 1)
+    (feature,) = made.features
+    frames = tuple(Frame(strength=one, value=2 + 3 * one) for one in strengths)
+    shown = tuple(one.model_copy(update={"frames": frames}) for one in feature.shown if one.strip)
+    site = publish(replace(made, features=[feature.model_copy(update={"shown": shown})]), tmp_path / "site").parent
+    page = read_chunk(site, "features/0")
+    assert page["gain_at"] == at
+    assert page["gain"] == (None if at is None else pytest.approx(3 * at / feature.std))
+    assert read_chunk(site, "head")["gain_at"] == ([] if at is None else [at])
 
 
 def test_columns_names_and_thumbnails_share_one_order(site):

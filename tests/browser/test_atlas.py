@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 from tests.atlas.synthetic import HOSTILE, PICTURES, SIDE, atlas, color_at, features
 
-from accentor.atlas import publish
+from accentor.atlas import Frame, publish
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +290,20 @@ def test_every_picture_and_control_has_a_name(page, site, route):
     page.wait_for_selector("main .thumb, main .viewer")
     assert page.evaluate(nameless) == []
     assert page.locator("main .thumb:not([aria-hidden]):not([aria-label])").count() == 0
+
+
+def test_the_pages_say_at_which_strength_gain_is(page, tmp_path):
+    (one,) = features(1)
+    frames = tuple(Frame(strength=strength, value=2 + 4 * strength) for strength in (-1, 0, 0.5))
+    shown = tuple(each.model_copy(update={"frames": frames}) for each in one.shown if each.strip)
+    made = replace(atlas(tmp_path / "pictures", 1), features=[one.model_copy(update={"shown": shown})])
+    site = publish(made, tmp_path / "site").as_uri()
+    page.goto(site)
+    page.locator("figure", has_text="rise of the value at strength 0.5, in standard deviations").wait_for()
+    page.locator(".row-values [title^='rise of the value at strength 0.5,']").wait_for()
+    page.goto(f"{site}#/feature/0")
+    page.locator(".facts-row dt", has_text="gain at strength 0.5").wait_for()
+    assert page.locator("svg.chart text", has_text="accentuated 4").text_content() == "accentuated 4"
 
 
 def test_figures_say_their_numbers(feature):

@@ -85,12 +85,25 @@ class FeatureEntry(Entry):
     shown: tuple[Shown, ...] = ()
 
     @property
+    def gain_at(self) -> float | None:
+        """The strength that its gain is told at: 1 if it has such pictures, else the largest above 0 that it has."""
+        above = {frame.strength for one in self._top for frame in one.frames if frame.strength > 0}
+        return 1.0 if 1.0 in above else max(above, default=None)
+
+    @property
     def gain(self) -> float | None:
-        """Mean rise of its value at strength 1 over its top images, in standard deviations over the dataset."""
-        if not self.std:
-            return None
-        rises = [rise for one in self.shown if one.chosen == "top" and (rise := rise_of(one)) is not None]
-        return sum(rises) / len(rises) / self.std if rises else None
+        """Mean rise of its value at `gain_at` over its top images, in standard deviations over the dataset."""
+        values = [(one, {frame.strength: frame.value for frame in one.frames}) for one in self._top]
+        rises = [
+            told[self.gain_at] - told.get(0.0, one.value)
+            for one, told in values
+            if self.gain_at is not None and self.gain_at in told
+        ]
+        return sum(rises) / len(rises) / self.std if rises and self.std else None
+
+    @property
+    def _top(self) -> tuple[Shown, ...]:
+        return tuple(one for one in self.shown if one.chosen == "top")
 
     @property
     def failures(self) -> int:
@@ -152,10 +165,3 @@ class Atlas:
     misclassified: int | None = None
     gaps: Sequence[str] = ()
     made_at: datetime | None = None
-
-
-def rise_of(shown: Shown) -> float | None:
-    """Return by how much the value rises from the seed to strength 1, or to the strongest below it."""
-    seed = next((frame.value for frame in shown.frames if frame.strength == 0), shown.value)
-    raised = [frame for frame in shown.frames if 0 < frame.strength <= 1]
-    return raised[-1].value - seed if raised else None

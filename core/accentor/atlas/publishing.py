@@ -34,6 +34,7 @@ class Columns:
     labels: list[str] = field(default_factory=list)
     coherence: list[float | None] = field(default_factory=list)
     gain: list[float | None] = field(default_factory=list)
+    gain_at: set[float] = field(default_factory=set)
     density: list[float | None] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
     thumbnails: list[Source | None] = field(default_factory=list)
@@ -48,6 +49,8 @@ class Columns:
         self.labels.append(feature.label)
         self.coherence.append(feature.coherence)
         self.gain.append(feature.gain)
+        if feature.gain_at is not None:
+            self.gain_at.add(feature.gain_at)
         self.density.append(feature.density)
         self.flags.append(flags_of(feature))
         self.thumbnails.append(thumbnail)
@@ -98,7 +101,7 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
 
 def feature_page(feature: FeatureEntry) -> dict[str, Any]:
     """Return what a feature's page shows."""
-    return feature.model_dump(mode="json", exclude_none=True) | {"gain": feature.gain}
+    return feature.model_dump(mode="json", exclude_none=True) | {"gain": feature.gain, "gain_at": feature.gain_at}
 
 
 def flags_of(feature: FeatureEntry) -> int:
@@ -239,6 +242,7 @@ def _write_head(atlas: Atlas, columns: Columns, kept: Pictures, out: Path) -> No
         "marks": columns.marks,
         "gaps": list(atlas.gaps),
         "labelled": any(columns.labels),
+        "gain_at": sorted(columns.gain_at),
         "summary": {name: summary(getattr(columns, name)) for name in ("coherence", "gain", "density")},
         "chunks": {
             "names": NAMES_PER_CHUNK,

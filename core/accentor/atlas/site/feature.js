@@ -51,7 +51,7 @@ Atlas.feature = (() => {
   }
 
   function facts(feature) {
-    const pairs = [["gain", feature.gain === null ? "–" : `${number(feature.gain, 3)} σ`], ["fires on", percent(feature.density)], ["mean", number(feature.mean)], ["deviation", number(feature.std)]];
+    const pairs = [[feature.gain_at === null ? "gain" : `gain at strength ${number(feature.gain_at)}`, feature.gain === null ? "–" : `${number(feature.gain, 3)} σ`], ["fires on", percent(feature.density)], ["mean", number(feature.mean)], ["deviation", number(feature.std)]];
     return el("dl.facts-row", {}, pairs.map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value }))));
   }
 
@@ -73,7 +73,7 @@ Atlas.feature = (() => {
     const drawn = [];
     if (feature.histogram) {
       const at = (strength, name) => (top[0]?.frames ?? []).filter((frame) => frame.strength === strength).map(({ value }) => ({ value, name: `${name} ${number(value)}` }));
-      const marks = [...at(0, "first image's seed"), ...at(1, "accentuated")];
+      const marks = [...at(0, "first image's seed"), ...at(feature.gain_at, "accentuated")];
       const one = feature.histogram;
       drawn.push(charts.figure("Values over the dataset", charts.histogram(one, `Histogram of the feature's values, ${number(one.low)} to ${number(one.high)}; ${marks.map((mark) => mark.name).join(", ")}`, marks),
         "Bars grow with the square root of the count. An arrow: it lies beyond the edge."));

@@ -4,11 +4,11 @@
 Atlas.overview = (() => {
   const { el, number, count, plural, percent, store, charts, list } = Atlas;
   const NAMES = { coherence: "coherence", gain: "gain", density: "density", label: "label" };
-  const SAYS = {
+  const says = (about) => ({
     coherence: "how alike its pictures are inside the network, over several images",
-    gain: "rise of the value at strength 1, in standard deviations over the dataset",
+    gain: `rise of the value at strength ${about.gain_at.join(" or ")}, in standard deviations over the dataset`,
     density: "share of the images on which it fires",
-  };
+  });
   const LEGEND_LABELS = 8;
   const FLAGS = { dead: 1, failed: 2, marked: 4, labelled: 8, pictured: 16 };
   const FILTERS = [["all", "all"], ["alive", "not dead"], ["dead", "dead"], ["labelled", "with a label"], ["marked", "with a reliability mark"], ["failed", "with a failure"]];
@@ -61,6 +61,7 @@ Atlas.overview = (() => {
           : [el("span", { text: `${NAMES[name]}: not measured` })]));
     }
 
+    const meaning = says(about);
     const found = el("p.count", { role: "status" });
     const rows = list.create("ul.rows", async (slot) => {
       const [title, label] = await store.name(slot);
@@ -70,9 +71,9 @@ Atlas.overview = (() => {
         store.thumbnail("features", slot, ""),
         el("span.row-name", {}, el("strong", { text: label || title }), el("small", { text: label ? title : `feature ${places.index[slot]}` })),
         el("span.row-values", {},
-          el("span", { title: SAYS.gain, text: `gain ${number(value(gain), 2)}` }),
-          el("span", { title: SAYS.coherence, text: `coherence ${number(value(coherence), 2)}` }),
-          el("span", { title: SAYS.density, text: `fires on ${percent(value(density))}` }))));
+          el("span", { title: meaning.gain, text: `gain ${number(value(gain), 2)}` }),
+          el("span", { title: meaning.coherence, text: `coherence ${number(value(coherence), 2)}` }),
+          el("span", { title: meaning.density, text: `fires on ${percent(value(density))}` }))));
     });
 
     const whole = layer(about);
@@ -148,7 +149,7 @@ Atlas.overview = (() => {
 
   function layer(about) {
     const figures = Object.entries(about.summary).filter(([, one]) => one).map(([name, one]) =>
-      charts.figure(NAMES[name], charts.histogram(one, `Distribution of ${name} over ${plural(one.known, "feature")}, median ${number(one.median)}`, [{ value: one.median, name: `median ${number(one.median)}` }]), SAYS[name]));
+      charts.figure(NAMES[name], charts.histogram(one, `Distribution of ${name} over ${plural(one.known, "feature")}, median ${number(one.median)}`, [{ value: one.median, name: `median ${number(one.median)}` }]), says(about)[name]));
     const marks = Object.entries(about.marks).map(([mark, times]) => el("li", {}, el("b", { text: count(times) }), ` ${Atlas.viewer.MARKS[mark]?.[0] ?? mark}`));
     return el("section", {}, el("h2", { text: "The layer as a whole" }), el("div.figures", {}, figures,
       el("figure.card", {}, el("h3", { text: "Reliability" }), el("ul.plain", {},
