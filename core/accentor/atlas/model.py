@@ -35,7 +35,7 @@ class Shown(Entry):
     chosen: Literal["top", "percentile", "image", "error"] = "top"
     percentile: Percentile | None = None
     fires: bool | None = Field(None, description="Whether the feature fires on the image; none: it is not told.")
-    value: float
+    value: float | None = Field(None, description="The feature's value in the scan; none: it was not scanned.")
     box: tuple[Share, Share, Share, Share] | None = Field(
         None, description="Where the feature is highest: left, top, width, height, as shares of the image."
     )
@@ -95,9 +95,9 @@ class FeatureEntry(Entry):
         """Mean rise of its value at `gain_at` over its top images, in standard deviations over the dataset."""
         values = [(one, {frame.strength: frame.value for frame in one.frames}) for one in self._top]
         rises = [
-            told[self.gain_at] - told.get(0.0, one.value)
+            told[self.gain_at] - seed
             for one, told in values
-            if self.gain_at is not None and self.gain_at in told
+            if self.gain_at in told and (seed := told.get(0.0, one.value)) is not None
         ]
         return sum(rises) / len(rises) / self.std if rises and self.std else None
 

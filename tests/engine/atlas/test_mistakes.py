@@ -22,6 +22,7 @@ def test_both_classes_of_a_mistake_are_accentuated_from_the_same_seed(assets, sq
     options = AtlasOptions(top_k=1, limit=1, images=0)
     build_atlas(squeezenet, "features.12", folder_items(tmp_path / "photos"), out, RECIPE, options)
     (error,) = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert not any("value" in error[side] for side in ("shown_predicted", "shown_truth"))
     images = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]
     assert [image["name"] for image in images if image["index"] == error["image"]] == ["130_flamingo.jpg"]
     assert (error["truth"], error["predicted"]) == ("flamingo", "spoonbill")

@@ -59,7 +59,7 @@ Atlas.feature = (() => {
     if (!shown.length) return null;
     return el("section", {}, el("h2", { text: title }), el("div.viewers", {}, shown.map((one) => {
       const [name, label] = images.get(one.image);
-      const why = one.chosen === "percentile" ? `percentile ${number(one.percentile)}${one.fires === false ? ", off" : ""}` : `${number(one.value)} in the scan`;
+      const why = one.chosen === "percentile" ? `percentile ${number(one.percentile)}${one.fires === false ? ", off" : ""}` : one.value === undefined ? "" : `${number(one.value)} in the scan`;
       return viewer.view(one, { title: name, subtitle: [label, why].filter(Boolean).join(" · "), href: `#/image/${one.image}`, alt: `${feature} in ${name}${label ? `, ${label}` : ""}` });
     })));
   }

@@ -107,7 +107,7 @@ class Entries:
         """Return what is said of a misclassified image."""
 
         def side(unit: int | None) -> Shown | None:
-            return None if unit is None else self._shown(Logit(unit=unit), Choice(row.image, 0.0), None, "error")
+            return None if unit is None else self._shown(Logit(unit=unit), Choice(row.image), None, "error")
 
         return ErrorEntry(
             image=row.image,

@@ -13,10 +13,14 @@ RANGE = (0, 50, 90, 99)
 
 @dataclass(frozen=True)
 class Choice:
-    """An image chosen for a feature, and why; ``percentile`` and ``fires`` are told of images over its range alone."""
+    """An image chosen for a feature, and why.
+
+    ``value`` is that of the scan, if it was scanned; ``percentile`` and ``fires`` are told of images over its range
+    alone.
+    """
 
     image: int
-    value: float
+    value: float | None = None
     box: tuple[float, float, float, float] | None = None
     percentile: int | None = None
     fires: bool | None = None
