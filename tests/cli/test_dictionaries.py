@@ -41,6 +41,28 @@ def test_from_a_file_to_its_end(run: Run, tmp_path: Path) -> None:
     assert (status, "there is no dictionary 'mine'" in err) == (2, True)
 
 
+def test_that_only_the_first_features_are_shown_is_said(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.ones((14, 8), "f4"))
+    (tmp_path / "labels.txt").write_text("\n".join(["ear"] * 12 + ["eye"] * 2))
+    arguments = ("--model", "toy", "--layer", "conv1", "--labels", tmp_path / "labels.txt")
+    assert run("dictionary", "create", "many", tmp_path / "rows.npy", *arguments)[0] == 0
+
+    def listed(*more: object) -> tuple[int, str]:
+        _, out, err = run("dictionary", "show", "many", *more)
+        return sum(line.startswith("dictionary:") for line in out.splitlines()), err
+
+    count, err = listed()
+    assert (count, "the first 10 of 14; --limit lists more" in err) == (10, True)
+    count, err = listed("--search", "ear")
+    assert (count, "the first 10; --limit lists more" in err) == (10, True)
+    for more, whole in ((("--limit", 14), 14), (("--search", "ear", "--limit", 12), 12), (("--search", "eye"), 2)):
+        count, err = listed(*more)
+        assert (count, "--limit" in err) == (whole, False)
+    for more, found in (((), 12), (("--limit", 3), 3)):
+        out = run("dictionary", "show", "many", "--search", "ear", "--json", *more)[1]
+        assert len(json.loads(out)["found"]) == found
+
+
 def test_what_another_library_wrote_is_converted_here(run: Run, tmp_path: Path, library: ModuleType) -> None:
     torch.manual_seed(0)
     path = tmp_path / "sae.pt"

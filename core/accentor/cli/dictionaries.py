@@ -38,7 +38,7 @@ ActivationOption = Annotated[
 ]
 SENT_AS_THEY_ARE = (".npy", ".safetensors")
 SHOWN = 10
-"""Features that are shown."""
+"""Features, or images that were left out, that are shown."""
 
 
 def build() -> typer.Typer:
@@ -127,6 +127,9 @@ def list_dictionaries(
 def show(
     name: Name,
     search: Annotated[str | None, typer.Option(help="List the features whose label has this in it.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"Features listed, {SHOWN} without it; all with --search and --json.")
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -140,7 +143,8 @@ def show(
     with Client(url, api_key) as client:
         card = client.dictionaries.get(name)
         found = client.dictionaries.features(card.reference, search=search)
-        features = list(found if as_json and search else islice(found, SHOWN))
+        shown = limit or SHOWN
+        features = list(islice(found, limit if as_json and search else shown + 1))
         scans = client.dictionaries.scans(card.reference)
     if as_json:
         listed = [feature.model_dump(mode="json") for feature in features] if search else None
@@ -148,13 +152,16 @@ def show(
         print_json({**card.model_dump(mode="json"), **about})
         return
     _report(card)
-    shown = shown_scan(scans)
+    told = shown_scan(scans)
     for scan in scans:
         how = f"{scan.reduce} of its {scan.code}-codes" if card.kind == "encoder" else scan.reduce
-        said = f"scan {scan.id}  {scan.seen} images of {scan.dataset}, {how}{', shown here' if scan is shown else ''}"
+        said = f"scan {scan.id}  {scan.seen} images of {scan.dataset}, {how}{', shown here' if scan is told else ''}"
         stdout().print(escape(said), highlight=False, soft_wrap=True)
-    for feature in features:
+    for feature in features[:shown]:
         stdout().print(escape(_line(feature)), highlight=False, soft_wrap=True)
+    if len(features) > shown:
+        of = "" if search else f" of {card.features}"
+        stderr().print(f"the first {shown}{of}; --limit lists more", highlight=False)
     if search and not features:
         stderr().print(escape(f"no label has {search!r} in it"), highlight=False)
 
