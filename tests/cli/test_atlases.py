@@ -75,3 +75,14 @@ def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
     ):
         status, _, err = run(*BUILD, *arguments)
         assert (status, said in err) == (2, True), err
+
+
+def test_the_option_that_says_the_layer_of_a_file_is_named(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.eye(8, dtype="f4"))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(picture())
+    arguments = ("--features", tmp_path / "rows.npy", "--dataset", tmp_path / "photos", "--out", tmp_path / "site")
+    status, _, err = run("atlas", "build", "--local", *arguments)
+    assert (status, f"{tmp_path / 'rows.npy'} does not say what layer it is for: give --layer\n" in err) == (2, True), (
+        err
+    )

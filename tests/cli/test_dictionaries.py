@@ -68,6 +68,9 @@ def test_what_another_library_wrote_is_converted_here(run: Run, tmp_path: Path, 
     path = tmp_path / "sae.pt"
     torch.save(library.TopKSAE(8, 5, top_k=2).eval().state_dict(), path)
     arguments = ("--model", "toy", "--layer", "conv1", "--activation", "topk", "--k", "2", "--json")
+    for left_out, given in (("--layer", (*arguments[:2], *arguments[4:])), ("--activation", arguments[:4])):
+        status, _, err = run("dictionary", "create", "sae", path, *given)
+        assert (status, f": give {left_out}\n" in err) == (2, True), err
     card = json.loads(run("dictionary", "create", "sae", path, *arguments)[1])
     assert (card["kind"], card["features"], card["activation"], card["k"]) == ("encoder", 5, "topk", 2)
 

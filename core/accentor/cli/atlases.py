@@ -20,6 +20,7 @@ from accentor.cli.console import (
     WeightsOption,
     Yes,
     confirm_deletion,
+    options_named,
     print_json,
     progress_of,
     stderr,
@@ -333,7 +334,8 @@ def dictionary_of(features: str, layer: str | None, model: "Model") -> "Dictiona
     from accentor.engine.dictionaries import channels_of, load_dictionary, registered_dictionaries
 
     if features in registered_dictionaries() or Path(features).exists():
-        return load_dictionary(features, layer)
+        with options_named("layer"):
+            return load_dictionary(features, layer)
     if layer is not None:
         raise InvalidRequestError(f"--layer {layer}: it goes with a dictionary's file, and {features} is none")
     return channels_of(model, features)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from accentor.errors import InvalidImageError, InvalidRecipeError
+from accentor.errors import InvalidFeatureError, InvalidImageError, InvalidRecipeError
 from accentor.images import images_below, images_in, no_images
 from accentor.spec import PRESETS, Recipe, resolve_recipe
 
@@ -84,6 +84,17 @@ def progress_of(what: str, *, shown: bool) -> Iterator[Callable[[int, int | None
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
         task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def options_named(*options: str) -> Iterator[None]:
+    """Name the option of the command that says what a dictionary's file does not say."""
+    try:
+        yield
+    except InvalidFeatureError as error:
+        if (missing := error.extra.get("missing")) not in options:
+            raise
+        raise InvalidFeatureError(f"{error.detail.rpartition(': ')[0]}: give --{missing}") from error
 
 
 def read_recipe(text: str) -> Recipe:

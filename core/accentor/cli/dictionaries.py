@@ -19,6 +19,7 @@ from accentor.cli.console import (
     Yes,
     confirm_deletion,
     list_images,
+    options_named,
     print_json,
     stderr,
     stdout,
@@ -90,7 +91,8 @@ def create(
     else:
         from accentor.engine import load_dictionary
 
-        sent = load_dictionary(source, layer, **encoder)
+        with options_named("layer", "activation"):
+            sent = load_dictionary(source, layer, **encoder)
     with Client(url, api_key) as client:
         try:
             card = client.dictionaries.create(name, sent, model=model, **options)

@@ -44,7 +44,7 @@ class Options:
         """Return the layer given, else the one that the file names."""
         layer = self.layer or known
         if layer is None:
-            raise InvalidFeatureError(f"{path} does not say what layer it is for: give layer=")
+            raise InvalidFeatureError(f"{path} does not say what layer it is for: give layer=", missing="layer")
         return layer
 
     def same_layer(self, known: str, origin: str | Path) -> str:
@@ -202,7 +202,9 @@ def _read_encoder(path: Path, tensors: dict[str, Tensor], options: Options) -> E
     activation = options.activation or ("jumprelu" if threshold is not None else None)
     if activation is None:
         raise InvalidFeatureError(
-            f"{path} does not say its activation: give activation='relu', 'topk' with k=, or 'jumprelu' with threshold="
+            f"{path} does not say its activation: give activation='relu', 'topk' with k=, "
+            "or 'jumprelu' with threshold=",
+            missing="activation",
         )
     vectors = _features_first(path, tensors)
     if options.threshold is not None:

@@ -55,7 +55,8 @@ def read_overcomplete(path: Path, options: Options) -> EncoderDictionary:
     if activation is None:
         raise InvalidFeatureError(
             f"{path}: state dicts of SAE, TopKSAE and BatchTopKSAE look alike: give activation='relu', 'topk' with k=, "
-            "or 'jumprelu' with threshold=, the module's running_threshold"
+            "or 'jumprelu' with threshold=, the module's running_threshold",
+            missing="activation",
         )
     if options.threshold is not None:
         fields["threshold"] = _at_least(torch.full((len(fields["vectors"]),), options.threshold))
