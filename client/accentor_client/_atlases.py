@@ -1,10 +1,11 @@
 """Atlases without input or output: what is asked for, how long it is waited for, and what is downloaded."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Required, TypedDict
 
+from accentor.atlas.chunks import remove_chunks
 from accentor.errors import AccentorError, CanceledError, InvalidRequestError, ServiceError, error_from_code
 from accentor.spec import BatchState, resolve_recipe
 from accentor.spec.atlases import AtlasSpec, AtlasStatus
@@ -117,6 +118,11 @@ def place_of(folder: Path, file: _calls.SiteFile) -> Path:
     if path.is_absolute() or ".." in path.parts or "\\" in file.name or ":" in file.name or not path.parts:
         raise ServiceError(f"the service names a file {file.name!r}: that is no path inside a folder")
     return folder.joinpath(*path.parts)
+
+
+def make_room(folder: Path, files: Sequence[_calls.SiteFile]) -> None:
+    """Remove the pages of another atlas; what this one has too stays, and so do files that no atlas wrote."""
+    remove_chunks(folder, {file.name for file in files})
 
 
 def is_saved(path: Path, file: _calls.SiteFile) -> bool:

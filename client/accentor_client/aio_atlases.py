@@ -14,6 +14,7 @@ from accentor_client._atlases import (
     atlas_looks,
     atlas_spec,
     is_saved,
+    make_room,
     place_of,
     save_file,
     site_files,
@@ -60,6 +61,7 @@ class AsyncAtlas(AtlasView):
         root, folder = site_root(self.status), Path(folder)
         room = asyncio.Semaphore(DOWNLOADS)
         files = [file async for file in self._transport.go_through(site_files(self.id))]
+        await asyncio.to_thread(make_room, folder, files)
 
         async def save(file: _calls.SiteFile) -> None:
             path = place_of(folder, file)

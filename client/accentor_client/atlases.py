@@ -14,6 +14,7 @@ from accentor_client._atlases import (
     atlas_looks,
     atlas_spec,
     is_saved,
+    make_room,
     place_of,
     save_file,
     site_files,
@@ -58,7 +59,7 @@ class Atlas(AtlasView):
     def download(self, folder: str | Path) -> Path:
         """Write its site into a folder, and return its first page, which opens from disk and comes last.
 
-        What lies there undamaged is not fetched again.
+        What lies there undamaged is not fetched again; pages of another atlas that lies there are removed.
 
         Raises
         ------
@@ -67,6 +68,7 @@ class Atlas(AtlasView):
         """
         root, folder = site_root(self.status), Path(folder)
         files = list(self._transport.go_through(site_files(self.id)))
+        make_room(folder, files)
 
         def save(file: _calls.SiteFile) -> None:
             path = place_of(folder, file)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.api.service import CARD, Service, digest, picture
 
+from accentor.atlas.chunks import write_chunk
 from accentor.errors import CanceledError, InvalidRequestError, NotFoundError, ServiceError, WaitTimeoutError
 from accentor.spec import BatchState, Failure
 from accentor.spec.atlases import AtlasSite, AtlasSpec, AtlasStep, AtlasStepName
@@ -89,6 +90,27 @@ def test_a_site_is_downloaded_and_not_again(client: Client, published: str, tmp_
     }
 
 
+def lay_another_atlas(folder: Path) -> set[str]:
+    """Put pages of an atlas, and files that no atlas wrote, into a folder; return the names of the latter."""
+    for name in ("features/7", "images/list-0", "errors/0", "head"):
+        write_chunk(folder, name, {"of": "another"})
+    own = {"data/features/notes.js", "data/mine.txt", "readme.md"}
+    for name in own:
+        (folder / name).write_text("let Atlas;")
+    return own
+
+
+def test_no_page_of_another_atlas_stays_and_all_other_files_do(client: Client, published: str, tmp_path: Path) -> None:
+    own = lay_another_atlas(tmp_path / "site")
+    client.atlases.get(published).download(tmp_path / "site")
+    assert files_below(tmp_path / "site") == FILES.keys() | own
+    assert (tmp_path / "site" / "data/head.js").read_bytes() == FILES["data/head.js"]
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_damaged_site_is_not_taken(service: Service, client: Client, published: str, tmp_path: Path) -> None:
     service.objects.put("atlases/a/site/data/head.js", b"hEad")
     with pytest.raises(ServiceError, match="came damaged"):
@@ -115,7 +137,9 @@ def test_the_asynchronous_twin(service: Service, published: str, tmp_path: Path)
             assert (await atlas.refresh()).state is BatchState.CANCELED
             assert [other.id async for other in client.atlases.list()] == [atlas.id, published]
             await atlas.delete()
+            own = lay_another_atlas(tmp_path / "site")
             page = await (await client.atlases.get(published)).download(tmp_path / "site")
+            assert files_below(tmp_path / "site") == FILES.keys() | own
             assert page.read_bytes() == FILES["index.html"]
             assert (tmp_path / "site" / "pictures/a b.webp").read_bytes() == b"strip"
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from accentor.atlas.chunks import compact, write_chunk
+from accentor.atlas.chunks import compact, remove_chunks, write_chunk
 from accentor.atlas.model import Atlas, ErrorEntry, FeatureEntry, ImageEntry, Shown
 from accentor.atlas.ordering import map_order
 from accentor.atlas.packing import encode, pack_indices, pack_numbers
@@ -73,9 +73,7 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").unlink(missing_ok=True)
-    for kind in ("features", "images"):
-        for earlier in (out / "data" / kind).glob("*.js"):
-            earlier.unlink()
+    remove_chunks(out)
     columns = Columns()
     kept = Pictures(atlas.pictures if with_pictures else None, out / "pictures")
     with Tables(out) as tables:
