@@ -56,6 +56,24 @@ def figures(page):
     return [float(page.locator("#figures dd").nth(at).inner_text().replace("−", "-")) for at in (0, 1)]
 
 
+def hold(page, pattern):
+    """Hold the next request of a script back; return a list that it is put into."""
+    held = []
+
+    def take(route):
+        is_held = not held and route.request.resource_type == "fetch"
+        held.append(route) if is_held else route.fallback()
+
+    page.route(pattern, take)
+    return held
+
+
+def let_go(page, held):
+    with page.expect_response(held[0].request.url):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+
+
 def drag_split(page, share):
     page.locator("#split").scroll_into_view_if_needed()
     page.wait_for_timeout(500)
@@ -334,6 +352,40 @@ def test_failures_are_told_and_retried(studio, embedded, long):
     studio.get_by_role("button", name="Retry the failed").click()
     studio.locator("#batch-state[data-kind=succeeded]").wait_for(timeout=END_MS)
     studio.locator("#failures-part").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("pattern", ["**/static/samples/*.png", "**/v1/images"])
+def test_canceled_while_the_picture_is_on_its_way_no_job_is_submitted(studio, pattern):
+    settings(studio, steps=4)
+    choose(studio, "#unit", "dots")
+    accentuate(studio)
+    asked = []
+    studio.on("request", lambda request: asked.append(f"{request.method} {request.url.rpartition('/v1/')[2]}"))
+    held = hold(studio, pattern)
+    studio.locator("#samples button").nth(3).click()
+    studio.locator("#run").click()
+    studio.locator("#cancel").click()
+    let_go(studio, held)
+    assert not [one for one in asked if "jobs" in one]
+    assert studio.locator("#run").is_enabled()
+    assert studio.locator("#cancel").is_hidden()
+    studio.locator("#run").click()
+    studio.locator("#stage[data-state=done]").wait_for(timeout=END_MS)
+    assert "POST jobs" in asked
+
+
+def test_canceled_while_the_job_is_on_its_way_it_is_canceled_once_it_is_there(studio):
+    settings(studio, steps=2000, size=512)
+    choose(studio, "#unit", "dots")
+    held = hold(studio, "**/v1/jobs")
+    studio.locator("#samples button").nth(4).click()
+    studio.locator("#run").click()
+    wait_until(lambda: studio.wait_for_timeout(50) or held)
+    studio.locator("#cancel").click()
+    with studio.expect_response(lambda answer: answer.url.endswith("/cancel")) as canceled:
+        held[0].continue_()
+    assert canceled.value.ok
+    assert studio.locator("#state").inner_text() == ""
 
 
 def test_a_running_batch_is_canceled(studio, embedded, long):

@@ -16,6 +16,7 @@ const ARTEFACTS = { "accentuated.png": "picture", "overlay.png": "overlay", "opa
 const COPIED_MS = 1_500;
 
 let run = null;
+let asked = null;
 
 const say = (text) => {
   find("state").textContent = text;
@@ -42,7 +43,9 @@ function onPicture(chosen) {
 
 async function submit() {
   busy(true);
+  const mine = (asked = {});
   const chosen = await picture.picture();
+  if (asked !== mine) return;
   if (!chosen) throw new Problem({ code: "no-picture", detail: "choose a picture first, or one of the samples" });
   if (!features.written()) throw new Problem({ code: "no-feature", detail: "pick a feature first, or write one" });
   rest();
@@ -53,6 +56,7 @@ async function submit() {
   say("Sending…");
   const current = (run = { stop: new AbortController(), job: null, name: chosen.name, file: chosen.file, blob: chosen.blob, spec: null });
   const image = await chosen.id;
+  if (run !== current) return;
   const spec = {
     model: features.model(),
     feature: parsed(recipes.signed(features.written())),
@@ -62,6 +66,7 @@ async function submit() {
   };
   current.spec = spec;
   const job = await post("/v1/jobs", spec);
+  if (current.canceled && !ENDED.has(job.state)) await post(`/v1/jobs/${job.id}/cancel`);
   if (run !== current) return;
   current.job = job;
   await watch(current);
@@ -133,8 +138,10 @@ async function copy(button) {
 }
 
 async function cancel() {
-  if (run?.job) await post(`/v1/jobs/${run.job.id}/cancel`);
-  else rest();
+  asked = null;
+  if (run?.job && !ENDED.has(run.job.state)) return void (await post(`/v1/jobs/${run.job.id}/cancel`));
+  if (run) run.canceled = true;
+  rest();
 }
 
 async function reopen({ id, name, model, feature, image, seed, recipe }) {
