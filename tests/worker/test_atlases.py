@@ -341,6 +341,7 @@ def test_features_have_the_labels_beside_the_dictionary_and_their_jobs_its_versi
     assert json.loads(objects.get_file("atlas.json"))["labelled"]
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_parts_that_could_not_be_evaluated_are_named(rig: Rig, dataset: str) -> None:
     rig.create("parts", dataset)
     atlas = rig.run("parts", until=AtlasStepName.EVALUATE)
