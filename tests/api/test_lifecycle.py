@@ -308,7 +308,7 @@ def test_log_lines_carry_the_id_of_their_request(
     logging.getLogger("accentor_api").addHandler(handler)
     monkeypatch.setattr(type(service.jobs), "status", broken)
     answer = service.http.get("/v1/batches/abc", headers={"X-Request-Id": "mine-7"})
-    wait_until(lambda: any(one.getMessage().startswith("GET") for one in records), what="the line that ends the request")
+    wait_until(lambda: any(one.getMessage().startswith("GET") for one in records), what="the request's last line")
     logging.getLogger("accentor_api").removeHandler(handler)
     records = [record for record in records if "/v1/images" not in record.getMessage()]  # a fixture's, told late
     assert len(records) == 3
