@@ -1,7 +1,7 @@
 """ReLUs in bfloat16 on a CPU, by integers of the same bits: the same values, several times as fast.
 
 A bfloat16 number is positive where its bits, read as a signed integer, are; what is not becomes the integer 0, which is
-the number 0. PyTorch's own converts every number to float32 and back: of a step of SqueezeNet its ReLUs are two fifths.
+the number 0. By PyTorch's own ReLUs two fifths of a step of SqueezeNet were spent (benchmarks/README.md).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
-from torch.overrides import TorchFunctionMode
 
-from accentor.engine.redirection import RELUS, read_call
+from accentor.engine.relus import ReluMode
 
 
 def rectified(*, wanted: bool = True) -> AbstractContextManager[Any]:
@@ -29,19 +28,14 @@ def rectified(*, wanted: bool = True) -> AbstractContextManager[Any]:
     return _Rectification() if wanted else nullcontext()
 
 
-class _Rectification(TorchFunctionMode):
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func not in RELUS:
-            return func(*args, **kwargs)
-        x, _, in_place = read_call(func, args, kwargs)
-        if x.dtype != torch.bfloat16:
-            return func(*args, **kwargs)
-        if torch.is_grad_enabled() and x.requires_grad:
-            return _Rectified.apply(x, in_place)
-        return _rectify(x, in_place=in_place)
+class _Rectification(ReluMode):
+    def relu(self, x: Tensor, top: float | None, *, in_place: bool) -> Tensor | None:
+        if top is not None or x.dtype != torch.bfloat16:
+            return None
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return _rectify(x, in_place=in_place)
+        rectified: Tensor = _Rectified.apply(x, in_place)
+        return rectified
 
 
 class _Rectified(Function):

@@ -1,22 +1,13 @@
 """Redirected ReLU: a gradient for features that are off, where every ReLU on the way is off too."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
-from torch.overrides import TorchFunctionMode
 
-RELU6 = 6.0
-RELUS: frozenset[Callable[..., Any]] = frozenset(
-    {nn.functional.relu, torch.relu, torch.relu_, nn.functional.relu_, Tensor.relu, Tensor.relu_}
-)
-_IN_PLACE: frozenset[Callable[..., Any]] = frozenset({torch.relu_, nn.functional.relu_, Tensor.relu_})
-_CLAMPS: frozenset[Callable[..., Any]] = frozenset(
-    {nn.functional.relu6, nn.functional.hardtanh, nn.functional.hardtanh_}
-)
+from accentor.engine.relus import ReluMode
 
 
 def redirected(*, wanted: bool = True) -> AbstractContextManager[Any]:
@@ -41,30 +32,12 @@ def redirected(*, wanted: bool = True) -> AbstractContextManager[Any]:
     return _Redirection() if wanted else nullcontext()
 
 
-class _Redirection(TorchFunctionMode):
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func not in RELUS and func not in _CLAMPS:
-            return func(*args, **kwargs)
-        x, top, in_place = read_call(func, args, kwargs)
-        if top == 0 or x.dim() < 2 or not (torch.is_grad_enabled() and x.requires_grad):
-            return func(*args, **kwargs)
-        return _Redirected.apply(x, top, in_place)
-
-
-def read_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, float | None, bool]:
-    """Return x, where the function is cut off above (none: nowhere; 0: it is no ReLU), and whether it is in place."""
-    given = dict(zip(("input", "inplace"), args, strict=False))
-    if func in RELUS or func is nn.functional.relu6:
-        given |= kwargs
-        top = RELU6 if func is nn.functional.relu6 else None
-        return given["input"], top, func in _IN_PLACE or bool(given.get("inplace", False))
-    given = dict(zip(("input", "min_val", "max_val", "inplace"), args, strict=False)) | kwargs
-    is_relu6 = (given.get("min_val", -1.0), given.get("max_val", 1.0)) == (0.0, RELU6)
-    in_place = func is nn.functional.hardtanh_ or bool(given.get("inplace", False))
-    return given["input"], RELU6 if is_relu6 else 0.0, in_place
+class _Redirection(ReluMode):
+    def relu(self, x: Tensor, top: float | None, *, in_place: bool) -> Tensor | None:
+        if x.dim() < 2 or not (torch.is_grad_enabled() and x.requires_grad):
+            return None
+        redirected: Tensor = _Redirected.apply(x, top, in_place)
+        return redirected
 
 
 class _Redirected(Function):

@@ -1,7 +1,6 @@
 """What a scan asks of the codes of a batch: mean and maximum over an image's positions, and where that is."""
 
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,21 +9,6 @@ from accentor.engine.dictionaries import Dictionary, EncoderDictionary
 
 FEW = 0.4
 """Share of values whose places are worth looking for one by one."""
-
-
-class Codes(Protocol):
-    """Codes of B images at P positions, for all features."""
-
-    @property
-    def largest(self) -> Tensor:
-        """Maximum over the positions [B, features]."""
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean over the positions [B, features]."""
-
-    def places(self, wanted: Tensor) -> Tensor:
-        """Return the position of the maximum [B, features]; any where it is not wanted."""
 
 
 class DenseCodes:
@@ -80,6 +64,9 @@ class TopCodes:
         first = torch.full(wanted.shape, self._positions, device=wanted.device)
         first = first.scatter_reduce(1, self._features, position.where(is_largest, self._positions), "amin")
         return first % self._positions
+
+
+Codes = DenseCodes | TopCodes
 
 
 def codes_of(dictionary: Dictionary, activations: Tensor) -> tuple[Codes, Codes]:

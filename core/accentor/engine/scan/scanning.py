@@ -23,7 +23,7 @@ from accentor.errors import InvalidRequestError
 
 BATCH = 32
 SAMPLE = 512
-"""Images whose values are all kept: 32 MiB for 16,384 features."""
+"""Images of which all values are kept, and whether they fire: 40 MiB for 16,384 features."""
 TOP_K = 16
 CODES = 2**22
 """Numbers of a batch's codes that are made at once: 16 MiB, where those of 16,384 features at 49 places are 98."""

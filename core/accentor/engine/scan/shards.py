@@ -40,8 +40,8 @@ def scan_in_shards(
     A shard that was scanned before, by the same model, dictionary and settings, is read instead: a scan that was
     interrupted goes on, and one of more images, wherever they are put in, scans only the shards that hold new ones; see
     `accentor.spec.scans.cut`. Files are known by path, size and time of change; other items by their id, which must
-    change with their content. A shard in which an image could not be read, or
-    changed while it was scanned, is scanned again.
+    change with their content. A shard in which an image could not be read, or changed while it was scanned, is scanned
+    again.
 
     Parameters
     ----------
