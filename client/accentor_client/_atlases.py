@@ -16,6 +16,7 @@ from accentor_client._sources import RecipeSource, checked
 
 PAGE = 100
 FILES = 1_000
+FIRST_PAGE = "index.html"
 
 
 class AtlasOptions(TypedDict, total=False):
@@ -121,7 +122,8 @@ def place_of(folder: Path, file: _calls.SiteFile) -> Path:
 
 
 def make_room(folder: Path, files: Sequence[_calls.SiteFile]) -> None:
-    """Remove the pages of another atlas; what this one has too stays, and so do files that no atlas wrote."""
+    """Remove the first page, which a whole site has, and the pages of another atlas, but no file that none wrote."""
+    (folder / FIRST_PAGE).unlink(missing_ok=True)
     remove_chunks(folder, {file.name for file in files})
 
 

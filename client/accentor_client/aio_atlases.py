@@ -8,6 +8,7 @@ from typing import Self, Unpack
 from accentor.spec.atlases import AtlasStatus
 from accentor_client import _calls
 from accentor_client._atlases import (
+    FIRST_PAGE,
     AtlasOptions,
     AtlasView,
     all_atlases,
@@ -22,7 +23,7 @@ from accentor_client._atlases import (
 )
 from accentor_client._progress import AtlasBar
 from accentor_client._transport import AsyncTransport
-from accentor_client.atlases import DOWNLOADS, FIRST_PAGE
+from accentor_client.atlases import DOWNLOADS
 
 
 class AsyncAtlas(AtlasView):

@@ -8,6 +8,7 @@ from typing import Self, Unpack
 from accentor.spec.atlases import AtlasStatus
 from accentor_client import _calls
 from accentor_client._atlases import (
+    FIRST_PAGE,
     AtlasOptions,
     AtlasView,
     all_atlases,
@@ -24,7 +25,6 @@ from accentor_client._progress import AtlasBar
 from accentor_client._transport import Transport
 
 DOWNLOADS = 4
-FIRST_PAGE = "index.html"
 
 
 class Atlas(AtlasView):

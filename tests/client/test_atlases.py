@@ -112,7 +112,10 @@ def files_below(folder: Path) -> set[str]:
 
 
 def test_a_damaged_site_is_not_taken(service: Service, client: Client, published: str, tmp_path: Path) -> None:
+    """And a first page that lay there is gone, since its own pages are."""
     service.objects.put("atlases/a/site/data/head.js", b"hEad")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_bytes(FILES["index.html"])
     with pytest.raises(ServiceError, match="came damaged"):
         client.atlases.get(published).download(tmp_path / "site")
     assert not (tmp_path / "site" / "index.html").exists()

@@ -748,3 +748,18 @@ def test_what_on_step_raises_is_taken_for_no_error_of_the_run(tiny, error, count
 
 def test_public_name():
     assert accentor.accentuate is accentuate_function
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(InvalidRequestError, match="the model is 'reference': expected one from load_model"):
+        accentuate("reference", photo(), "logit:1")
+
+
+@pytest.mark.parametrize("target", ["9", float("nan"), float("inf"), [1.0]])
+def test_a_target_that_is_no_finite_number(tiny, target):
+    """Its pair is refused, and the other goes on."""
+    pairs = [Pair(photo(), parse_feature("logit:1"), stop_at=target), Pair(photo(), parse_feature("logit:1"))]
+    endings = dict(accentuate_pairs(tiny, pairs, changed(steps=1, crops=1)))
+    assert isinstance(endings[0], InvalidRequestError)
+    assert "expected a finite number, or none" in str(endings[0])
+    assert isinstance(endings[1], Accentuation)

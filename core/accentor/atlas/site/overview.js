@@ -6,7 +6,7 @@ Atlas.overview = (() => {
   const NAMES = { coherence: "coherence", gain: "gain", density: "density", label: "label" };
   const says = (about) => ({
     coherence: "how alike its pictures are inside the network, over several images",
-    gain: `rise of the value at strength ${about.gain_at.join(" or ")}, in standard deviations over the dataset`,
+    gain: `rise of the value${about.gain_at.length ? ` at strength ${about.gain_at.join(" or ")}` : ""}, in standard deviations over the dataset`,
     density: "share of the images on which it fires",
   });
   const LEGEND_LABELS = 8;
