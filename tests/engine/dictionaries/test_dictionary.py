@@ -100,6 +100,7 @@ def test_activations(activation, other, expected):
 def test_the_largest_of_many(size: int, k: int):
     pre = torch.randn(3, 2, size, generator=generator(2))
     pre[0, 0, 7 % size] = torch.nan
+    pre[1, :, -1] = 9.0
     pre[2] = pre[2].round()
     values, features = largest(pre, k)
     expected = pre.topk(k, dim=-1).values
