@@ -649,11 +649,11 @@ def test_an_error_of_the_network_that_is_not_of_gradients_ends_the_call():
 def test_out_of_memory_halves_the_micro_batch(tiny, monkeypatch):
     real, sizes = Runner._run_together, []
 
-    def limited(runner, part):
+    def limited(runner, group, part):
         sizes.append(len(part))
         if len(part) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(runner, part)
+        return real(runner, group, part)
 
     monkeypatch.setattr(Runner, "_run_together", limited)
     pairs = [pair(seed=i) for i in range(7)]
@@ -667,10 +667,10 @@ def test_out_of_memory_halves_the_micro_batch(tiny, monkeypatch):
 def test_one_pair_that_does_not_fit(tiny, monkeypatch):
     real = Runner._run_together
 
-    def limited(runner, part):
+    def limited(runner, group, part):
         if any(one.seed == 1 for one in part):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(runner, part)
+        return real(runner, group, part)
 
     monkeypatch.setattr(Runner, "_run_together", limited)
     endings = run(tiny, [pair(seed=i) for i in range(4)], micro_batch=4)

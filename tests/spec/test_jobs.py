@@ -55,7 +55,7 @@ def test_key_is_pinned(card):
     }
     assert set(Recipe.model_fields) == {*recipe, "size", "regularization_layer", "border", "noise_color"}
     assert job(feature="2*channel:stem:3 - logit:ash", seed=7, recipe=recipe).key(card) == (
-        "f9531f1746c682ca34964d6f9efc9b1a9fb0cfb80a4ac36f71be231e947859e9"
+        "4415e0e5b92e02d3fb0a927021424b426073c8165a3ac7318cd5d53185177f9b"
     )
 
 

@@ -20,6 +20,9 @@ INPUT = "@input"
 PREACTIVATION = ".input"
 """What follows an activation module's name in the name of the layer that is the tensor it receives."""
 
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Where a module keeps its hooks."""
+
 
 class _ReachedError(BaseException):
     """Ends a forward pass at the deepest layer that is needed; no network's own handlers are to catch it."""

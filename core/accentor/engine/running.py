@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from accentor.engine.models import Model
 from accentor.engine.opacity import opacity_of
 from accentor.engine.optimize import Outcome, Problem, optimize
 from accentor.engine.outputs.pictures import to_bytes
-from accentor.engine.precision import choose_precision, name_of
+from accentor.engine.precision import choose_precision
 from accentor.engine.schedule import snapshot_steps, steps_needed, strength_step
 from accentor.engine.stopping import Frame
 from accentor.errors import (
@@ -96,6 +97,14 @@ class Ready:
     pixels: Tensor
 
 
+class Group(NamedTuple):
+    """What pairs that run together share: the canvas [C, H, W], how deep they reach, whether batch norms are folded."""
+
+    shape: torch.Size
+    depth: int
+    folded: bool
+
+
 def prepare(model: Model, index: int, pair: Pair, recipe: Recipe) -> Ready:
     """Check a pair and decode its image.
 
@@ -153,21 +162,22 @@ class Runner:
         self._on_step = on_step
         self._raised: Exception | None = None
         self._coupling = coupling
-        self._sizes: dict[tuple[torch.Size, int], int] = {}
+        self._sizes: dict[Group, int] = {}
         shown = recipe.opacity_feature
         self._shown = None if shown is None else model.card.resolve(inline(shown, model.card))
-        self._network, self._precision = _cast(model, recipe)
+        self._folded = model.folded()
+        self._precision = _cast(self._folded, recipe).precision
 
     def run(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, Ending]]:
         """Yield the index of every pair with its ending, in the order in which they end."""
-        waiting: dict[tuple[torch.Size, int], list[Ready]] = defaultdict(list)
+        waiting: dict[Group, list[Ready]] = defaultdict(list)
         for index, pair in enumerate(pairs):
             try:
                 ready = prepare(self._model, index, pair, self._recipe)
             except RequestError as error:
                 yield index, error
                 continue
-            group = (ready.pixels.shape, 0 if self._coupling else self._model.depth(self._layers(ready)))
+            group = self._group(ready)
             waiting[group].append(ready)
             if len(waiting[group]) >= self._size(group, ready):
                 yield from self._run_all(group, waiting.pop(group))
@@ -177,24 +187,37 @@ class Runner:
         for group, members in waiting.items():
             yield from self._run_all(group, members)
 
+    def _group(self, one: Ready) -> Group:
+        """Return what the pair shares with those that may run beside it."""
+        if self._coupling is not None:
+            return Group(one.pixels.shape, 0, folded=False)
+        layers = self._layers(one)
+        regularized = frozenset(self._model.card.regularization_layers(self._recipe))
+        folded = self._folded.folded_layers.isdisjoint(layers | regularized)
+        return Group(one.pixels.shape, self._model.depth(layers), folded)
+
     def _layers(self, one: Ready) -> frozenset[str]:
         return layers_of(one.resolved) | (layers_of(self._shown) if self._shown is not None else frozenset())
 
-    def _size(self, group: tuple[torch.Size, int], one: Ready) -> int:
+    def _network(self, group: Group) -> Model:
+        """Return what the steps of a group run through."""
+        return _cast(self._folded if group.folded else self._model, self._recipe)
+
+    def _size(self, group: Group, one: Ready) -> int:
         """Return how many pairs of a group run at once."""
         if group not in self._sizes:
-            canvas = (group[0][1], group[0][2])
+            canvas = (group.shape[1], group.shape[2])
             layers = self._layers(one) | frozenset(self._model.card.regularization_layers(self._recipe))
             self._sizes[group] = self._wanted or fitting_micro_batch(
-                self._network, layers, self._recipe, canvas, self._memory
+                self._network(group), layers, self._recipe, canvas, self._memory
             )
         return self._sizes[group]
 
-    def _run_all(self, group: tuple[torch.Size, int], members: Sequence[Ready]) -> Iterator[tuple[int, Ending]]:
+    def _run_all(self, group: Group, members: Sequence[Ready]) -> Iterator[tuple[int, Ending]]:
         """Run one micro-batch after the other; one that is too large for the memory is halved, for good."""
         if self._coupling is not None and len(members) != self._wanted:
             raise InvalidRequestError(
-                f"{self._wanted} pairs are coupled, {len(members)} of them have a canvas of {list(group[0])}: "
+                f"{self._wanted} pairs are coupled, {len(members)} of them have a canvas of {list(group.shape)}: "
                 "expected images of one aspect"
             )
         start = 0
@@ -202,7 +225,7 @@ class Runner:
         while start < len(members):
             part = members[start : start + (1 if alone else self._sizes[group])]
             try:
-                endings = self._run_together(part)
+                endings = self._run_together(group, part)
             except RuntimeError as error:
                 if error is self._raised or not is_out_of_memory(error):
                     raise
@@ -221,16 +244,17 @@ class Runner:
             yield from zip((one.index for one in part), endings, strict=True)
             start += len(part)
 
-    def _run_together(self, part: Sequence[Ready]) -> Sequence[Ending]:
+    def _run_together(self, group: Group, part: Sequence[Ready]) -> Sequence[Ending]:
         started = time.perf_counter()
-        up = self._optimize(part)
-        down = self._optimize(part, suppress=True) if steps_needed(self._recipe, suppress=True) else None
+        network = self._network(group)
+        up = self._optimize(network, part)
+        down = self._optimize(network, part, suppress=True) if steps_needed(self._recipe, suppress=True) else None
         seconds = (time.perf_counter() - started) / len(part)
         return [self._ending(one, row, up, down, seconds) for row, one in enumerate(part)]
 
     @torch.inference_mode(mode=False)
     @torch.enable_grad()
-    def _optimize(self, part: Sequence[Ready], *, suppress: bool = False) -> Outcome:
+    def _optimize(self, network: Model, part: Sequence[Ready], *, suppress: bool = False) -> Outcome:
         recipe, card, device = self._recipe, self._model.card, self._model.device
         features = [-one.resolved if suppress else one.resolved for one in part]
         steps = steps_needed(recipe, suppress=suppress)
@@ -239,7 +263,7 @@ class Runner:
         streams = [Stream(one.seed, recipe, canvas, device) for one in part]
         problem = Problem(
             model=self._model,
-            network=self._network,
+            network=network,
             objective=Objective(features, card, device),
             seeds=seeds,
             recipe=recipe,
@@ -248,7 +272,7 @@ class Runner:
             coupling=self._coupling,
         )
         augmentation = Augmentation(streams, recipe, canvas, card.input_size, card.channels)
-        with self._model.frozen(), self._network.frozen():
+        with self._model.frozen(), network.frozen():
             try:
                 return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, suppress=suppress))
             except RuntimeError as error:
@@ -353,15 +377,15 @@ class Runner:
         return tuple(points)
 
 
-def _cast(model: Model, recipe: Recipe) -> tuple[Model, str]:
-    """Return the model in the precision that its steps run in, and its name; float32 if it only runs in that."""
+def _cast(model: Model, recipe: Recipe) -> Model:
+    """Return the model in the precision that its steps run in; float32 if it only runs in that."""
     precision = choose_precision(recipe, model.device)
     try:
-        return model.cast(precision), name_of(precision)
+        return model.cast(precision)
     except InvalidRecipeError:
         if recipe.precision != "auto" or precision == torch.float32:
             raise
-        return model.cast(torch.float32), name_of(torch.float32)
+        return model.cast(torch.float32)
 
 
 def _is_of_gradients(error: RuntimeError) -> bool:

@@ -1,26 +1,27 @@
 """A network with everything accentuation needs to know of it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
-from accentor.engine.layers import INPUT, OUTPUT, Trace, activations, frozen
+from accentor.engine.layers import HOOKS, INPUT, OUTPUT, Trace, activations, frozen
 from accentor.engine.models.defaults import default_regularization_layer
 from accentor.engine.models.devices import read_device
+from accentor.engine.models.folding import fold
 from accentor.engine.models.weights import check_finite, digest
+from accentor.engine.precision import name_of
 from accentor.engine.rectification import rectified
 from accentor.engine.redirection import redirected
 from accentor.engine.tracing import trace
 from accentor.errors import InvalidRecipeError, InvalidRequestError
 from accentor.spec import ModelCard
 
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-"""Where a module keeps its hooks."""
 BLANKS = 2
 """Images that a network is traced with."""
+FOLDED = "folded"
 
 
 class Model:
@@ -74,7 +75,8 @@ class Model:
         self._dtype = first.dtype
         self._mean = torch.tensor(mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, -1, 1, 1)
-        self._casts: dict[torch.dtype, tuple[tuple[int, ...], Model]] = {}
+        self._copies: dict[torch.dtype | str, tuple[tuple[int, ...], Model]] = {}
+        self.folded_layers: frozenset[str] = frozenset()
         check_finite(module)
         blank = self._blank(len(mean), input_size)
         self._trace = _trace(module, blank)
@@ -146,14 +148,15 @@ class Model:
         InvalidRecipeError
             If the network does not run in this type.
         """
-        if dtype == self._dtype:
-            return self
-        state = _state(self.module)
-        kept = self._casts.get(dtype)
-        if kept is None or kept[0] != state:
-            kept = (state, self._cast(dtype))
-            self._casts[dtype] = kept
-        return kept[1]
+        return self if dtype == self._dtype else self._copy(dtype, lambda: self._cast(dtype))
+
+    def folded(self) -> "Model":
+        """Return a copy whose convolutions do the work of the batch norms behind them; made once, as by `cast`.
+
+        It gives what this model gives, up to rounding, in all layers but its ``folded_layers``. Where there is nothing
+        to fold, and in anything but float32, it is the model itself.
+        """
+        return self if self._dtype != torch.float32 else self._copy(FOLDED, self._fold)
 
     def depth(self, names: frozenset[str]) -> int:
         """Return how many layers finish before the last of these does; the output counts as the last."""
@@ -171,6 +174,11 @@ class Model:
         return twin
 
     @property
+    def precision(self) -> str:
+        """What the network computes in, such as ``float32``."""
+        return name_of(self._dtype)
+
+    @property
     def _rectifies(self) -> bool:
         return self._dtype == torch.bfloat16 and self.device.type == "cpu"
 
@@ -179,7 +187,25 @@ class Model:
 
     def _twin(self, module: nn.Module) -> "Model":
         twin = copy.copy(self)
-        twin.module, twin._casts = module, {}
+        twin.module, twin._copies = module, {}
+        return twin
+
+    def _copy(self, kind: torch.dtype | str, make: Callable[[], "Model"]) -> "Model":
+        state = _state(self.module)
+        kept = self._copies.get(kind)
+        if kept is None or kept[0] != state:
+            kept = (state, make())
+            self._copies[kind] = kept
+        return kept[1]
+
+    def _fold(self) -> "Model":
+        blank = self._blank(self.card.channels, self.card.input_size)
+        noise = torch.randn(blank.shape, generator=torch.Generator().manual_seed(0)).to(blank)
+        found = fold(self.module, noise.contiguous(memory_format=self._format))
+        if found is None:
+            return self
+        twin = self._twin(found[0])
+        twin.folded_layers = found[1]
         return twin
 
     @torch.inference_mode(mode=False)
@@ -191,8 +217,7 @@ class Model:
             with torch.no_grad():
                 twin.activations(self._blank(self.card.channels, self.card.input_size).float(), frozenset({OUTPUT}))
         except RuntimeError as error:
-            name = str(dtype).removeprefix("torch.")
-            raise InvalidRecipeError(f"{self.card.name} does not run in {name}: {error}") from error
+            raise InvalidRecipeError(f"{self.card.name} does not run in {name_of(dtype)}: {error}") from error
         return twin
 
 
