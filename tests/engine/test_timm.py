@@ -298,3 +298,19 @@ def test_the_network_is_untouched(name):
     assert flags == [(parameter.requires_grad, id(parameter)) for parameter in network.parameters()]
     assert all(part.training for part in network.modules())
     assert not any(hooks for part in network.modules() for key, hooks in vars(part).items() if key.endswith("_hooks"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
+def test_batch_norms_are_folded_with_what_they_do_afterwards(name):
+    model = untrained(name)
+    for layer in model.module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.uniform_(-1, 1)
+            layer.running_var.uniform_(0.5, 2)
+    folded = model.folded()
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.module.modules())
+    names = frozenset(layer.name for layer in model.card.layers) - folded.folded_layers
+    with torch.no_grad():
+        there, here = (one.activations(images(size=224), names) for one in (model, folded))
+    for one in names:
+        assert (here[one] - there[one]).abs().max() <= 1e-4 * there[one].abs().max(), one

@@ -4,7 +4,8 @@ Steps of the optimisation run through such a copy of a network; what is read and
 """
 
 import copy
-from collections import Counter
+import sys
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -69,9 +70,10 @@ class _Pair:
 
 def _fold_pair(module: nn.Module, pair: _Pair) -> None:
     convolution = cast(nn.Conv2d, module.get_submodule(pair.convolution))
-    fused = fuse_conv_bn_eval(convolution, cast(nn.BatchNorm2d, module.get_submodule(pair.norm or "")))
+    norm = cast(nn.BatchNorm2d, module.get_submodule(pair.norm or ""))
+    fused = fuse_conv_bn_eval(convolution, norm)
     convolution.weight, convolution.bias = fused.weight, fused.bias
-    module.set_submodule(pair.norm or "", nn.Identity())
+    module.set_submodule(pair.norm or "", nn.Sequential(OrderedDict(norm.named_children())))
 
 
 def _pairs(module: nn.Module, images: Tensor) -> list[_Pair]:
@@ -79,7 +81,9 @@ def _pairs(module: nn.Module, images: Tensor) -> list[_Pair]:
     layers = dict(module.named_modules())
     convolutions = {name for name, layer in layers.items() if _is_plain(layer, nn.Conv2d)}
     norms = {
-        name for name, layer in layers.items() if _is_plain(layer, nn.BatchNorm2d) and layer.running_mean is not None
+        name
+        for name, layer in layers.items()
+        if _is_plain(layer, nn.BatchNorm2d, *_activated_norms()) and layer.running_mean is not None
     }
     uses, calls = _Uses(), Counter[str]()
     pairs: dict[int, _Pair] = {}
@@ -106,10 +110,16 @@ def _pairs(module: nn.Module, images: Tensor) -> list[_Pair]:
     return [pair for pair in once if pair.norm is not None and calls[pair.convolution] == calls[pair.norm] == 1]
 
 
-def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Tell whether the layer does what its kind does and no more."""
+def _is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Tell whether the layer does what one of these kinds does and no more."""
     own = "forward" in vars(layer) or is_parametrized(layer) or any(getattr(layer, hooks) for hooks in HOOKS)
-    return type(layer) is kind and not own
+    return type(layer) in kinds and not own
+
+
+def _activated_norms() -> tuple[type[nn.Module], ...]:
+    """Return timm's batch norm, if there is timm, whose children are what it does afterwards: dropout, activation."""
+    layers = sys.modules.get("timm.layers")
+    return (layers.BatchNormAct2d,) if layers is not None else ()
 
 
 def _is_compiled(layer: nn.Module) -> bool:
