@@ -85,6 +85,8 @@ def _pairs(module: nn.Module, images: Tensor) -> list[_Pair]:
         for name, layer in layers.items()
         if _is_plain(layer, nn.BatchNorm2d, *_activated_norms()) and layer.running_mean is not None
     }
+    if not (convolutions and norms):
+        return []
     uses, calls = _Uses(), Counter[str]()
     pairs: dict[int, _Pair] = {}
 
