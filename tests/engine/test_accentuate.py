@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import accentor
-from accentor.engine import Accentuation, Model, Pair, accentuate, accentuate_pairs, running
+from accentor.engine import Accentuation, Alignment, Diversity, Model, Pair, accentuate, accentuate_pairs, running
 from accentor.engine import accentuate as accentuate_function
 from accentor.engine.canvas import fit_canvas
 from accentor.engine.memory import bytes_per_pair
@@ -572,6 +572,22 @@ def test_nan_of_one_pair_changes_no_bit_of_the_others(explosive, form, stop_at):
             assert torch.equal(one.pixels, other.pixels)
             assert torch.equal(one.opacity, other.opacity)
             assert one.trajectory == other.trajectory
+
+
+@pytest.mark.parametrize("coupling", [Diversity("conv"), Alignment("conv")], ids=["apart", "alike"])
+def test_nan_of_a_coupled_pair_is_its_own(explosive, coupling):
+    """The others go on, coupled to one another."""
+    recipe = changed(parameterization="pixel", learning_rate=0.01, regularization=0.3)
+    pairs = [
+        pair(seed=seed, image=image) for seed, image in enumerate([0.3 * photo(), 0.9 * photo() + 0.1, photo() / 4])
+    ]
+
+    def ends(coupling):
+        return [ending for _, ending in Runner(explosive, recipe, micro_batch=3, coupling=coupling).run(pairs)]
+
+    for one, free, is_broken in zip(ends(coupling), ends(None), (False, True, False), strict=True):
+        assert isinstance(one, NotFiniteError if is_broken else Accentuation)
+        assert is_broken or not torch.equal(one.pixels, free.pixels)
 
 
 def test_infinity_that_is_met_on_the_way(explosive):

@@ -87,6 +87,33 @@ def test_one_pair_alone_is_not_coupled():
     assert not Alignment("L")(one, "CHW").any()
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e25])
+@pytest.mark.parametrize("coupling", [Diversity("L"), Alignment("L")], ids=["diversity", "alignment"])
+def test_a_pair_that_is_not_finite_is_coupled_to_nothing(activations, layout, coupling, broken):
+    """The others stay coupled to one another, each in its place; so does its own second crop, which is as it was."""
+    spoilt = activations.detach().clone()
+    spoilt[2, 0].flatten()[1] = broken
+    spoilt.requires_grad_()
+    ours, whole = (coupling(one, layout) for one in (spoilt, activations))
+    others = [0, 1, 3, 4, 5]
+    if isinstance(coupling, Diversity):
+        expected = coupling(activations[others], layout) * 5 / 6
+    else:
+        gaps = {
+            (i, j): (activations[i] - activations[j]).flatten(1).square().mean(dim=1) for i in others for j in others
+        }
+        expected = -0.5 * torch.stack(
+            [sum(gaps[i, j] / 2.0 ** abs(i - j) for j in others if 0 < abs(i - j) <= 4) for i in others]
+        )
+    torch.testing.assert_close(ours[others, 0], expected[:, 0])
+    torch.testing.assert_close(ours[:, 1], whole[:, 1])
+    assert ours[2, 0] == 0
+    slope, right = (
+        torch.autograd.grad(one.sum(), x)[0] for one, x in ((ours[:, 0], spoilt), (expected[:, 0], activations))
+    )
+    torch.testing.assert_close(slope, right)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -1,6 +1,7 @@
 """Couplings: values that depend on several pairs at once, added to f; in process only.
 
-A coupled pair's result depends on its batch mates, so that all coupled pairs have to be optimised together.
+A coupled pair's result depends on its batch mates, so that all coupled pairs have to be optimised together. One that
+becomes NaN or infinite is coupled to nothing from then on: the others go on without it.
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from accentor.engine.features.positions import by_position, full
 from accentor.errors import InvalidRequestError
@@ -53,7 +55,7 @@ class Diversity:
 
     def __call__(self, activations: Tensor, layout: str) -> Tensor:
         """Return the value [N, T]."""
-        places = full(by_position(activations, layout))
+        places, _ = _sound(full(by_position(activations, layout)))
         grams = torch.einsum("ntpc,ntpd->ntcd", places, places).flatten(2)
         grams = grams / grams.norm(dim=2, keepdim=True).clamp_min(NO_NORM)
         others = grams.sum(dim=0) - grams
@@ -88,13 +90,21 @@ class Alignment:
 
     def __call__(self, activations: Tensor, layout: str) -> Tensor:
         """Return the value [N, T]."""
-        flat = full(activations).flatten(2)
+        flat, sound = _sound(full(activations).flatten(2))
         total = flat.new_zeros(flat.shape[:2])
         for apart in range(1, min(REACH, len(flat) - 1) + 1):
             gap = (flat[apart:] - flat[:-apart]).square().mean(dim=2) / self.decay**apart
+            gap = torch.where(sound[apart:] & sound[:-apart], gap, 0.0)
             none = gap.new_zeros(apart, gap.shape[1])
             total = total + torch.cat([gap, none]) + torch.cat([none, gap])
         return -0.5 * self.weight * total
+
+
+def _sound(activations: Tensor) -> tuple[Tensor, Tensor]:
+    """Return activations [N, T, ...], 0 for a pair's crop whose norm is not finite, and whether it is, [N, T]."""
+    norm = vector_norm(activations.detach(), dim=tuple(range(2, activations.dim())), keepdim=True)
+    sound = norm.isfinite()
+    return torch.where(sound, activations, 0.0), sound.flatten(1)
 
 
 def _check_at_least_zero(name: str, value: float) -> None:
