@@ -88,15 +88,17 @@ def test_the_seed_pulls_alike_where_its_pull_is_taken_apart():
     """In the steps that the opacity map is made of, and in the others."""
     x = torch.full((1, 1, 1, 3), -1.0, requires_grad=True)
 
-    def measured():
+    def measured(*, shows):
         with redirected():
             here = functional.relu(x.flatten(1))
         value = x.flatten(1).sum(dim=1, keepdim=True)
-        return Measured(value, (here - torch.tensor([[1.0, 1.0, -1.0]])).square().sum(dim=1, keepdim=True), value)
+        distance = (here - torch.tensor([[1.0, 1.0, -1.0]])).square().sum(dim=1, keepdim=True)
+        return Measured(value, distance, value if shows else None)
 
     pull = _Pull(Recipe(opacity_every=2), SimpleNamespace(exact=False), torch.ones(1))
-    apart, shown = pull.ascent(measured(), x, x, 0)
-    whole, _ = pull.ascent(measured(), x, x, 1)
+    assert [pull.shows(step) for step in range(3)] == [True, False, True]
+    apart, shown = pull.ascent(measured(shows=True), x, x, 0)
+    whole, _ = pull.ascent(measured(shows=False), x, x, 1)
     assert torch.equal(shown, torch.ones_like(x))
     assert apart.flatten().tolist() == whole.flatten().tolist() == [3.0, 3.0, 1.0]
 

@@ -278,6 +278,15 @@ def test_the_map_may_be_of_another_feature(tiny):
     assert shown.opacity[:12, :12].any()
 
 
+def test_only_steps_of_the_map_run_as_deep_as_its_feature(tiny, tiny_net):
+    """Every third of six, and the second, which measures λ; no clean value is of it."""
+    passes = []
+    tiny_net.late.register_forward_hook(lambda *_: passes.append(0))
+    result = accentuate(tiny, photo(), "channel:early:2", changed(opacity_every=3, opacity_feature="channel:late:1"))
+    assert len(passes) == 3
+    assert result.opacity.any()
+
+
 def test_the_map_may_be_of_a_dictionarys_feature(tiny, tmp_path):
     vectors = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     dictionary = DirectionDictionary(name="rows", layer="late", vectors=vectors)

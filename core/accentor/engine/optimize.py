@@ -27,11 +27,11 @@ OnStep = Callable[[int, Tensor, Tensor], None]
 
 
 class Measured(NamedTuple):
-    """f, R and what the opacity map shows, each [N, T]."""
+    """f, R and, in steps that the opacity map is made of, what it shows; each [N, T]."""
 
     value: Tensor
     distance: Tensor
-    shown: Tensor
+    shown: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,18 @@ class Problem:
         """R, in the recipe's layers ℓ or the model's own."""
         return Regularizer(self.recipe.regularizer, self.model.card.regularization_layers(self.recipe))
 
-    def measure(self, views: Views, images: Tensor, anchors: Tensor | None, model: Model) -> Measured:
-        """Return f, R and the opacity feature's f over the views; R is 0 without anchors, images without gradient."""
-        shown = self.shown or self.objective
-        compared = self.objective.seed_layers | shown.seed_layers
-        layers = self.objective.layers | shown.layers | ({self.coupling.layer} if self.coupling else frozenset())
+    def measure(
+        self, views: Views, images: Tensor, anchors: Tensor | None, model: Model, *, shows: bool = False
+    ) -> Measured:
+        """Return f, R and, where it shows, the opacity feature's f over the views; R is 0 without anchors.
+
+        The network runs no deeper than what is returned needs.
+        """
+        apart = self.shown if shows else None
+        compared = self.objective.seed_layers
+        layers = self.objective.layers | ({self.coupling.layer} if self.coupling else frozenset())
+        if apart is not None:
+            compared, layers = compared | apart.seed_layers, layers | apart.layers
         with torch.no_grad():
             seeds = model.activations(views.of(self.seeds), compared) if compared else {}
             if anchors is not None:
@@ -71,7 +78,8 @@ class Problem:
         if self.coupling is not None:
             value = value + self._coupled(self.coupling, here, len(images))
         distance = self.regularizer(here, there, len(images), value) if anchors is not None else torch.zeros_like(value)
-        return Measured(value, distance, value if self.shown is None else self.shown(here, seeds))
+        shown = value if apart is None else apart(here, seeds)
+        return Measured(value, distance, shown if shows else None)
 
     def _coupled(self, coupling: Coupling, here: Mapping[str, Tensor], count: int) -> Tensor:
         activations = here[coupling.layer]
@@ -141,7 +149,7 @@ def optimize(
         x = theta.image()
         pixels = x.detach().requires_grad_()
         near = anchors if pull.acts_in(step) else None
-        here = problem.measure(augmentation.views(step), pixels, near, network)
+        here = problem.measure(augmentation.views(step), pixels, near, network, shows=pull.shows(step))
         ascent, shown = pull.ascent(here, pixels, x, step)
         if shown is not None:
             accumulated += stops.running(shown.abs())
@@ -175,13 +183,17 @@ class _Pull:
         """Tell whether R has a say: not where the image still is its seed."""
         return self._wanted and not (step == 0 and self._theta.exact)
 
+    def shows(self, step: int) -> bool:
+        """Tell whether the opacity map is made of this step: of every so many, and of the one that measures λ."""
+        return step % self._recipe.opacity_every == 0 or (self.acts_in(step) and self._weight is None)
+
     def ascent(self, here: Measured, pixels: Tensor, x: Tensor, step: int) -> tuple[Tensor, Tensor | None]:
         """Return ∂(f − λ R)/∂x [N, C, H, W], and ∂f/∂x of what is shown in the steps that the opacity map is made of.
 
         Where the map is not made, one backward pass gives the whole; else f and R each take their own.
         """
         acts, apart = self.acts_in(step), here.shown is not here.value
-        if step % self._recipe.opacity_every and not (acts and self._weight is None):
+        if here.shown is None:
             return self._whole(here, pixels, x) if acts else _gradient(here.value, pixels), None
         df = _gradient(here.value, pixels, keep=acts or apart)
         dr = _pull_of_seed(here, pixels, keep=apart) if acts else None
