@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from accentor.engine import Model, Pair, accentuate_pairs, load_model
+from accentor.engine.evaluate import circuit_layers
 from accentor.engine.layers import OUTPUT
 from accentor.engine.models import available_models, default_regularization_layer
 from accentor.engine.models import timm_source as source
@@ -104,6 +105,13 @@ def test_a_head_that_ends_in_an_identity_gives_logits(name):
     assert untrained(name).card.outputs == 1000
     assert untrained(name, num_classes=7).card.outputs == 7
     assert untrained(name, num_classes=0).card.outputs is None
+
+
+def test_a_head_that_hands_on_its_values_counts_once():
+    """Behind its norm there are a flattening, an identity and a dropout."""
+    assert circuit_layers(untrained("test_convnext"), "logit:0")[-4:] == (
+        "stages.3", "head.global_pool", "head.norm", "head.fc",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit"])

@@ -90,6 +90,47 @@ def test_circuit_layers_of_a_transformer_are_its_blocks():
     assert circuit_layers(model, "logit:0") == tuple(f"encoder.layers.encoder_layer_{index}" for index in range(5))
 
 
+class Tokens(torch.nn.Module):
+    """The positions of a map, in a row."""
+
+    def forward(self, x):
+        return x.flatten(2).mT
+
+
+class Repeating(torch.nn.Module):
+    """Hands on what it has in many ways: without a change, in another order, and pooled when there is one position."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = torch.nn.Sequential(
+            *(torch.nn.Conv2d(width, 4, 3, stride=2, padding=1) for width in (3, 4, 4, 4)), torch.nn.Sequential()
+        )
+        self.tokens = Tokens()
+        self.head = torch.nn.Sequential(
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.AdaptiveMaxPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Identity(),
+            torch.nn.Dropout(0.5),
+            torch.nn.Linear(4, 4),
+            torch.nn.Identity(),
+        )
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.head(self.tokens(x).mT.view(x.shape))
+
+
+def test_circuit_layers_are_steps_of_their_own():
+    """The same values count once, by whatever layers they are given; also where all layers are taken."""
+    steps = ("body.0", "body.1", "body.2", "body.3", "head.0", "head.5")
+    model = Model(Repeating(), input_size=32, logits=True)
+    assert circuit_layers(model, "channel:head.6:1") == steps
+    assert circuit_layers(model, "channel:body.3:1") == steps[:3]
+    assert circuit_layers(model, "channel:tokens:1") == steps[:4]
+
+
 def test_mean_coherence():
     layers = {"a": Similarity(1.0, 0.5, -0.5), "b": Similarity(0.0, 0.1, 0.5)}
     assert mean_coherence(layers) == Similarity(0.5, 0.3, 0.0)

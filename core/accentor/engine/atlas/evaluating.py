@@ -21,7 +21,7 @@ from accentor.engine.scan import Item
 from accentor.errors import RequestError
 from accentor.spec import Feature, canonical_json, sha256_hex
 
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 LEAST = 2
 """Pictures that it takes to compare."""
 

@@ -68,7 +68,8 @@ def circuit_layers(model: Model, feature: Feature | str) -> tuple[str, ...]:
     """Return the layers along which to follow a feature's circuit, from early to late.
 
     Modules that run before the feature's own layer, of the first depth of nesting at which enough of them have
-    positions and do something: of a network that keeps its blocks in one module those blocks.
+    positions and do something: of a network that keeps its blocks in one module those blocks. None of them gives the
+    values of one before it, which would count twice: no dropout, and no pooling of a map of one position.
     """
     asked = parse_feature(feature) if isinstance(feature, str) else feature
     end = model.depth(objective_of(model, [asked]).layers)
@@ -77,12 +78,31 @@ def circuit_layers(model: Model, feature: Feature | str) -> tuple[str, ...]:
     for depth in sorted({name.count(".") for name in wide}):
         found = tuple(name for name in wide if name.count(".") == depth)
         if sum(_is_step(model.card.layer(name)) for name in found) >= MIN_LAYERS:
-            return found
-    return tuple(wide)
+            return _without_repeats(model, found)
+    return _without_repeats(model, wide)
 
 
 def _is_step(layer: LayerInfo) -> bool:
     return layer.grid_shape is not None and layer.type not in PASSING
+
+
+def _without_repeats(model: Model, layers: Sequence[str]) -> tuple[str, ...]:
+    """Leave out layers that give the values of one before them on an image of noise."""
+    card = model.card
+    noise = torch.rand(1, card.channels, *2 * [card.input_size], generator=torch.Generator().manual_seed(0))
+    with model.frozen(), torch.no_grad():
+        here = model.activations(noise.to(model.device), frozenset(layers))
+    found: list[str] = []
+    for name in layers:
+        found += [] if any(_same(here[name], here[other]) for other in found) else [name]
+    return tuple(found)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two activations hold the same values, in whatever order."""
+    if one.numel() != other.numel() or one.max() != other.max() or one.min() != other.min():
+        return False
+    return torch.equal(*(activations.flatten().sort().values for activations in (one, other)))
 
 
 def mean_coherence(layers: dict[str, Similarity]) -> Similarity:
