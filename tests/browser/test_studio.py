@@ -170,6 +170,48 @@ def test_a_dictionary_is_searched_by_label(page, embedded):
     assert page.locator("#layer").input_value() == "bank"
 
 
+def shown_feature(page):
+    boxes = {name: page.locator(f"#{name}").input_value() for name in ("layer", "unit", "feature")}
+    return {**boxes, "run": page.locator("#run").inner_text()}
+
+
+def test_a_suppressed_feature_of_a_dictionary_is_shown_in_the_boxes(page, embedded):
+    open_studio(page, embedded.url)
+    with Client(embedded.url) as client:
+        client.dictionaries.create("turned", model="reference", layer="block2", channels=True)
+        job = client.jobs.create(
+            model="reference", feature="-dictionary:turned#3", image=sample_paths()[0], recipe=QUICK
+        ).wait(timeout=60)
+    page.reload()
+    page.goto(f"{embedded.url}/#/?feature=-dictionary:turned%233")
+    expected = {"layer": "turned", "unit": "3", "feature": "dictionary:turned#3", "run": "Suppress"}
+    page.wait_for_function("() => document.getElementById('unit').value === '3'")
+    assert shown_feature(page) == expected
+    page.goto(f"{embedded.url}/#/?feature=logit:star")
+    page.wait_for_function("() => document.getElementById('unit').value === 'star'")
+    assert shown_feature(page) == {"layer": "logits", "unit": "star", "feature": "logit:star", "run": "Accentuate"}
+    page.goto(f"{embedded.url}/#/?job={job.id}")
+    page.locator("#stage[data-state=done]").wait_for()
+    pinned = str(job.status.spec.feature)
+    expected["feature"] = pinned.removeprefix("-")
+    assert shown_feature(page) == expected
+    page.locator("#keep").click()
+    with page.expect_request("**/v1/jobs") as asked:
+        page.locator("#run").click()
+    assert asked.value.post_data_json["feature"] == pinned
+    page.reload()
+    page.locator("#shelf .open").click()
+    page.locator("#stage[data-state=done]").wait_for()
+    assert shown_feature(page) == expected
+
+
+def test_a_suppressed_sum_is_shown_as_it_is_written(studio, embedded):
+    studio.goto(f"{embedded.url}/#/?feature=-logit:star - logit:heart")
+    studio.wait_for_function("() => document.getElementById('unit').value === ''")
+    assert studio.locator("#feature").input_value() == "-logit:star - logit:heart"
+    assert studio.locator("#run").inner_text() == "Accentuate"
+
+
 def test_a_sample_that_is_still_coming_is_waited_for(studio):
     settings(studio, steps=4, crops=2, size=64)
     accentuate(studio, 5)

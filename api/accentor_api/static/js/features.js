@@ -19,15 +19,19 @@ let offered = "";
 export const model = () => find("model").value;
 export const written = () => find("feature").value.trim();
 
+export function offers(text) {
+  const layer = layerOf(text);
+  return layer !== null && layerBox.has(layer);
+}
+
 export function write(text) {
   find("feature").value = text;
-  const layer = layerOf(text);
-  if (layer === null || !layerBox.has(layer)) {
+  if (!offers(text)) {
     unitBox.pick(null);
     see(null);
     return;
   }
-  useUnits(layerBox.pickValue(layer, { quiet: true }).value);
+  useUnits(layerBox.pickValue(layerOf(text), { quiet: true }).value);
   see(unitBox.pickValue(text, { quiet: true }));
 }
 

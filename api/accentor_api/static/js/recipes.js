@@ -66,7 +66,11 @@ export function set(given, random) {
   for (const [id, field] of Object.entries(FIELDS)) find(id).value = full[field] ?? "";
   find("seed").value = random ?? 0;
   find("strength").value = 0;
-  find("controls").elements.direction.value = "raise";
+  direct(false);
+}
+
+export function direct(isSuppressed) {
+  find("controls").elements.direction.value = isSuppressed ? "suppress" : "raise";
   find("controls").dispatchEvent(new Event("input"));
 }
 

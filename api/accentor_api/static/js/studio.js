@@ -2,7 +2,7 @@ import { Problem, post, read } from "./api.js";
 import { find, make, show } from "./dom.js";
 import * as features from "./features.js";
 import { ENDED, follow } from "./follow.js";
-import { parsed, spoken, title } from "./forms.js";
+import { negated, parsed, spoken, title } from "./forms.js";
 import { advice, clear, tell } from "./notices.js";
 import * as picture from "./picture.js";
 import * as readings from "./readings.js";
@@ -144,14 +144,21 @@ async function cancel() {
   rest();
 }
 
+function write(text) {
+  const raised = text.startsWith("-") ? negated(text) : text;
+  const isSuppressed = raised !== text && features.offers(raised);
+  features.write(isSuppressed ? raised : text);
+  recipes.direct(isSuppressed);
+}
+
 async function reopen({ id, name, model, feature, image, seed, recipe }) {
   const [job, blob] = await Promise.all([read(`/v1/jobs/${id}`), picture.fetched(image)]);
   const spec = { model, feature, image, ...(seed ? { seed } : {}), recipe };
   picture.use(blob, name ?? `picture ${image.slice(0, 8)}`, { id: image });
   const current = (run = { stop: new AbortController(), job, name: name ?? `picture ${image.slice(0, 8)}`, blob, spec });
   await features.setModel(model);
-  features.write(spoken(feature));
   recipes.set(recipe, seed);
+  write(spoken(feature));
   find("stage").scrollIntoView({ block: "nearest" });
   await watch(current);
 }
@@ -160,7 +167,7 @@ export async function open({ job, ...wanted }) {
   await features.renew();
   if (wanted.feature) {
     if (wanted.model) await features.setModel(wanted.model);
-    features.write(wanted.feature);
+    write(wanted.feature);
   }
   if (!job) return;
   const status = await read(`/v1/jobs/${job}`);
