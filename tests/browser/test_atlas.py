@@ -458,6 +458,16 @@ def test_an_image_shows_pictures_of_its_own_and_those_of_the_features(page, site
     assert page.locator(".viewer-head a").all_inner_texts() == ["channel:block4:2", "dots"]
 
 
+def test_the_top_features_of_an_image_keep_their_order_with_a_picture_or_without(page, site):
+    page.goto(f"{site}#/image/2")
+    page.wait_for_selector(".viewer[data-ready]")
+    first, more = (page.locator("main section").nth(place) for place in (0, 1))
+    listed = "nodes => nodes.map((node) => Number(node.hash.split('/').pop()))"
+    assert first.locator("a[href^='#/feature/']").evaluate_all(listed) == [2, 3, 4]
+    assert more.locator("h2").inner_text() == "More of its top features"
+    assert more.locator("a[href^='#/feature/']").evaluate_all(listed) == [5]
+
+
 def test_a_page_that_is_not_there_says_so(page, site):
     page.goto(f"{site}#/nowhere")
     page.wait_for_selector("main h1")

@@ -32,7 +32,7 @@ Atlas.images = (() => {
     const [before, after] = await Promise.all([-1, 1].map((by) => addressAt(image.place + by, about)));
     const beside = store.beside(before, after);
     const drawn = el("div.viewers");
-    const without = el("div.chips");
+    let without = el("div.chips");
     let frames = [];
     for (const one of image.features) {
       let feature = null;
@@ -41,6 +41,10 @@ Atlas.images = (() => {
       const reached = one.percentile === null || one.percentile === undefined ? "" : `, percentile ${number(one.percentile)}`;
       if (!shown) { without.append(await store.featureLink(one.feature, `${number(one.value)} in the scan`)); continue; }
       frames = frames.length ? frames : shown.frames;
+      if (without.children.length) {
+        drawn.append(without);
+        without = el("div.chips");
+      }
       drawn.append(viewer.view(shown, { title: feature?.label || feature?.name || `feature ${one.feature}`, subtitle: `${number(one.value)} in the scan${reached}`, href: `#/feature/${one.feature}`, alt: `${feature?.label || feature?.name || one.feature} in ${image.name}` }));
     }
     const any = drawn.children.length + without.children.length > 0;
