@@ -130,6 +130,25 @@ def test_an_image_that_has_changed_is_not_taken_for_the_old_one(folder: ObjectSt
     assert store.rows(card.reference)[0].image == sha256_hex(picture(1))
 
 
+@pytest.mark.parametrize("fate", ["replaced", "deleted", "tar cut off"])
+def test_an_image_that_was_uploaded_too_is_read_after_its_place_has_changed(folder: ObjectStore, fate: str) -> None:
+    key = "wd/a.tar" if fate == "tar cut off" else "wd/a.png"
+    folder.put(key, tar_of({"a.png": picture(1)}) if key.endswith("tar") else picture(1))
+    made = {"tars": [key]} if key.endswith("tar") else {"prefix": "wd/"}
+    store = DatasetStore(folder)
+    card, _ = store.create(spec(**made))
+    row = store.rows(card.reference)[0]
+    folder.put(image_key(row.image), picture(1))
+    if fate == "deleted":
+        folder.delete(key)
+    else:
+        folder.put(key, picture(3) if fate == "replaced" else b"")
+    assert read_row(folder, row, card.reference) == picture(1)
+    folder.delete(image_key(row.image))
+    with pytest.raises(NotFoundError if fate == "deleted" else DigestMismatchError):
+        read_row(folder, row, card.reference)
+
+
 def test_tars(objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tars, "AHEAD_BYTES", 700)
     first = {

@@ -17,13 +17,13 @@ from accentor.engine import Model
 from accentor.engine.scan import scan
 from accentor.housekeeping import tidy
 from accentor.settings import Settings
-from accentor.spec import Counts
+from accentor.spec import Counts, sha256_hex
 from accentor.spec.datasets import DatasetCard, DatasetSpec
 from accentor.spec.scans import ScanBatch, ScanCard
 from accentor.storage import ObjectStore, open_store
 from accentor.storage.batches import keep_card
 from accentor.storage.datasets import DatasetStore
-from accentor.storage.keys import batch_prefix, shard_key
+from accentor.storage.keys import batch_prefix, image_key, shard_key
 from accentor.storage.scans import TABLES, ScanStore
 from accentor_worker.runner import run_shard
 from accentor_worker.services import Services
@@ -172,6 +172,14 @@ def test_a_repaired_image_is_seen_by_the_next_scan(rig: Rig, scanned: list[int])
     }
     assert rig.counts("grown").cached == grown.total - len(computed)
     assert sum(scanned) == sum(grown.shards[job].images for job in computed)
+
+
+def test_an_image_that_has_changed_is_scanned_as_it_was_if_it_was_uploaded_too(rig: Rig) -> None:
+    objects, dataset = rig.services.objects, rig.dataset(OLD)
+    objects.put("scenes/117.png", picture())
+    objects.put(image_key(sha256_hex(noise(117))), noise(117))
+    _, card = rig.scan(dataset, "kept")
+    assert (card.seen, card.skipped) == (SCENES, 0)
 
 
 def test_a_scan_that_is_begun_again_reads_again_what_could_not_be_read(rig: Rig) -> None:

@@ -1,8 +1,10 @@
 """Images by their sha256: those that were uploaded, and those of datasets that lie elsewhere in the store."""
 
+from contextlib import suppress
+
 from accentor.errors import DigestMismatchError, NotFoundError
 from accentor.spec import sha256_hex
-from accentor.spec.datasets import DatasetRow
+from accentor.spec.datasets import DatasetRow, Place
 from accentor.storage.base import ObjectStore
 from accentor.storage.datasets import DatasetStore
 from accentor.storage.keys import image_key
@@ -44,7 +46,7 @@ class StoredImages:
 
 
 def read_row(objects: ObjectStore, row: DatasetRow, reference: str) -> bytes:
-    """Return the bytes of a dataset's image.
+    """Return the bytes of a dataset's image: from its place, or if they are there no longer those that were uploaded.
 
     Raises
     ------
@@ -53,9 +55,17 @@ def read_row(objects: ObjectStore, row: DatasetRow, reference: str) -> bytes:
     DigestMismatchError
         If it has changed since the dataset was made.
     """
-    place = row.place
-    if place is None:
+    if row.place is None:
         return objects.get(image_key(row.image))
+    try:
+        return _read_at(objects, row.place, row, reference)
+    except (NotFoundError, DigestMismatchError):
+        with suppress(NotFoundError):
+            return objects.get(image_key(row.image))
+        raise
+
+
+def _read_at(objects: ObjectStore, place: Place, row: DatasetRow, reference: str) -> bytes:
     if place.offset is None or place.size is None:
         data = objects.get(place.key)
     else:
