@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tests.api.conftest import bare, running, service
 from tests.api.service import Service, picture
 from tests.cli.test_service_commands import Run, run
@@ -52,11 +53,29 @@ def test_a_file_of_directions_is_of_the_layer_that_is_said(tmp_path: Path) -> No
     model = load_model("reference", device="cpu")
     path = tmp_path / "rows.npy"
     np.save(path, np.eye(3, 112, dtype=np.float32))
-    assert dictionary_of(str(path), "block4", model).layer == "block4"
+    assert dictionary_of(str(path), "block4", {}, model).layer == "block4"
     with pytest.raises(InvalidFeatureError, match="does not say what layer"):
-        dictionary_of(str(path), None, model)
+        dictionary_of(str(path), None, {}, model)
     with pytest.raises(InvalidRequestError, match="block4 is none"):
-        dictionary_of("block4", "block3", model)
+        dictionary_of("block4", "block3", {}, model)
+    with pytest.raises(InvalidRequestError, match="--k 2: it goes with a dictionary's file, and block4 is none"):
+        dictionary_of("block4", None, {"activation": None, "k": 2}, model)
+
+
+def test_of_an_encoder_that_does_not_say_its_activation_an_atlas_is_built(run: Run, tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((112, 3)).astype(np.float32)
+    sae = tmp_path / "sae.safetensors"
+    save_file({"W_enc": weights, "b_enc": np.full(3, 9, np.float32)}, sae)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(picture())
+    options = ("--dataset", tmp_path / "photos", "--out", tmp_path / "site", "--layer", "block4", "--steps", 1)
+    asked = ("atlas", "build", "--local", "--features", sae, *options, "--json")
+    status, _, err = run(*asked)
+    assert (status, "give --activation\n" in err) == (2, True), err
+    status, out, err = run(*asked, "--activation", "jumprelu", "--threshold", 1e9)
+    assert status == 0, err
+    features = (Path(json.loads(out)["page"]).parent / "features.jsonl").read_text().splitlines()
+    assert [json.loads(one)["dead"] for one in features] == [True] * 3
 
 
 def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
@@ -68,6 +87,7 @@ def test_what_is_wrong(run: Run, tmp_path: Path) -> None:
         (("--features", "conv9", "--dataset", "none"), "(and 1 more)"),
         (("--features", "conv1", "--dataset", "d", "--weights", "w.safetensors"), "the service decides that"),
         (("--features", "conv1", "--dataset", "d", "--layer", "conv1"), "it goes with --local"),
+        (("--features", "conv1", "--dataset", "d", "--k", 2), "--k 2: the service decides that"),
         (("--features", npy, "--dataset", "none"), f"`accentor dictionary create NAME {npy}` sends it"),
         (("--features", "conv1", "--dataset", tmp_path), "no images"),
         (("--features", "conv1", "--dataset", "d", "--local"), "--local without --out"),

@@ -1,7 +1,7 @@
 """``accentor atlas``: what a whole dictionary sees in a dataset, as a site; here or at a service."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,6 +76,12 @@ def build_command(
     layer: Annotated[
         str | None, typer.Option("--layer", "-l", help="With --local, of a dictionary's file that does not say it.")
     ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(help="With --local, of an encoder whose file does not say it: relu, topk or jumprelu."),
+    ] = None,
+    k: Annotated[int | None, typer.Option(help="With --local, of a topk encoder.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="With --local, of a jumprelu encoder.")] = None,
     recipe: RecipeOption = "natural",
     steps: StepsOption = None,
     strength: StrengthOption = None,
@@ -109,20 +115,21 @@ def build_command(
         "title": title,
         "seed": seed,
     }
+    encoder = {"activation": activation, "k": k, "threshold": threshold}
     if local:
         if out is None:
             raise InvalidRequestError("--local without --out: say which folder the site goes into")
         page = _build_here(
-            (features, layer), Path(dataset), out, chosen, shown, (model, weights, device), as_json=as_json
+            (features, layer, encoder), Path(dataset), out, chosen, shown, (model, weights, device), as_json=as_json
         )
         if as_json:
             print_json({"page": str(page)})
         else:
             _point_to(page.absolute().as_uri())
         return
-    for name, value in (("--weights", weights), ("--layer", layer), ("--device", device)):
+    for name, value in {"weights": weights, "layer": layer, "device": device, **encoder}.items():
         if value is not None:
-            raise InvalidRequestError(f"{name} {value}: the service decides that; it goes with --local")
+            raise InvalidRequestError(f"--{name} {value}: the service decides that; it goes with --local")
     _build_there(
         features,
         dataset,
@@ -218,7 +225,7 @@ def delete(
 
 
 def _build_here(
-    features: tuple[str, str | None],
+    features: tuple[str, str | None, dict[str, Any]],
     dataset: Path,
     out: Path,
     recipe: Recipe,
@@ -329,15 +336,16 @@ def _end_with(state: BatchState) -> None:
         raise typer.Exit(EXIT_JOB_FAILED)
 
 
-def dictionary_of(features: str, layer: str | None, model: "Model") -> "Dictionary":
-    """Return the dictionary of a file, for a layer that the file may not say, or all channels of a layer."""
+def dictionary_of(features: str, layer: str | None, encoder: Mapping[str, Any], model: "Model") -> "Dictionary":
+    """Return the dictionary of a file, with what the file may not say of it, or all channels of a layer."""
     from accentor.engine.dictionaries import channels_of, load_dictionary, registered_dictionaries
 
     if features in registered_dictionaries() or Path(features).exists():
-        with options_named("layer"):
-            return load_dictionary(features, layer)
-    if layer is not None:
-        raise InvalidRequestError(f"--layer {layer}: it goes with a dictionary's file, and {features} is none")
+        with options_named("layer", "activation"):
+            return load_dictionary(features, layer, **encoder)
+    for name, value in {"layer": layer, **encoder}.items():
+        if value is not None:
+            raise InvalidRequestError(f"--{name} {value}: it goes with a dictionary's file, and {features} is none")
     return channels_of(model, features)
 
 
