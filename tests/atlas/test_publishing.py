@@ -90,8 +90,10 @@ def test_columns_names_and_thumbnails_share_one_order(site):
 def test_tables_hold_a_row_for_each_frame(site):
     table = parquet.read_table(site / "accentuations.parquet")
     assert table.num_rows == 150 * (4 * len(STRENGTHS) + 1)
-    row = table.filter(table["feature"].to_numpy() == 7).to_pylist()[0]
-    assert (row["strength"], row["value"], row["strip"]) == (-1.0, -1.0, "7.webp")
+    rows = table.filter(table["feature"].to_numpy() == 7).to_pylist()
+    assert (rows[0]["strength"], rows[0]["value"], rows[0]["strip"]) == (-1.0, -1.0, "7.webp")
+    fires = {row["percentile"]: row["fires"] for row in rows}
+    assert fires == {None: None, 0.0: False, 50.0: None}
     assert len((site / "features.jsonl").read_text().splitlines()) == 150
     assert len((site / "images.jsonl").read_text().splitlines()) == 12
 
