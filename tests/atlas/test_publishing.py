@@ -10,11 +10,13 @@ from itertools import pairwise
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
-from tests.atlas.synthetic import STRENGTHS, atlas, color_at
+from tests.atlas.synthetic import SIDE, STRENGTHS, atlas, color_at
 
 from accentor.atlas import Frame, publish
 from accentor.atlas.ordering import map_order
 from accentor.atlas.packing import pack_indices, pack_numbers
+from accentor.atlas.publishing import thumbnail_of
+from accentor.atlas.sheets import Source
 from accentor.errors import InvalidRequestError
 
 CHUNK = re.compile(r'Atlas\.register\("([^"]+)",(.*)\);\n', re.DOTALL)
@@ -58,16 +60,28 @@ def test_feature_chunk_holds_gain_and_frames(site):
     ("strengths", "at"),
     [((-1, 0, 0.5), 0.5), ((2,), 2), ((0, 2, 4), 4), ((0, 0.5, 1, 2), 1), ((0.5, 2), 2), ((-1, 0), None)],
 )
-def test_gain_is_the_rise_at_the_strength_that_is_told(tmp_path, strengths, at):
+def test_gain_and_thumbnail_are_of_the_strength_that_is_told(tmp_path, strengths, at):
     made = atlas(tmp_path / "pictures", 1)
     (feature,) = made.features
     frames = tuple(Frame(strength=one, value=2 + 3 * one) for one in strengths)
     shown = tuple(one.model_copy(update={"frames": frames}) for one in feature.shown if one.strip)
-    site = publish(replace(made, features=[feature.model_copy(update={"shown": shown})]), tmp_path / "site").parent
+    feature = feature.model_copy(update={"shown": shown})
+    site = publish(replace(made, features=[feature]), tmp_path / "site").parent
+    thumbnail = thumbnail_of(feature, tmp_path)
+    assert thumbnail == Source(tmp_path / "0.webp", SIDE * strengths.index(at or 0), SIDE)
     page = read_chunk(site, "features/0")
     assert page["gain_at"] == at
     assert page["gain"] == (None if at is None else pytest.approx(3 * at / feature.std))
     assert read_chunk(site, "head")["gain_at"] == ([] if at is None else [at])
+
+
+def test_without_pictures_of_its_top_images_the_thumbnail_is_of_another(tmp_path):
+    (feature,) = atlas(tmp_path, 1).features
+    failed = {"strip": None, "frames": (), "failure": "out of memory"}
+    shown = tuple(one.model_copy(update=failed) if one.chosen == "top" else one for one in feature.shown)
+    feature = feature.model_copy(update={"shown": shown})
+    assert thumbnail_of(feature, tmp_path) == Source(tmp_path / "5.webp", SIDE * STRENGTHS.index(1.0), SIDE)
+    assert (feature.gain, thumbnail_of(feature.model_copy(update={"shown": ()}), tmp_path)) == (None, None)
 
 
 def test_columns_names_and_thumbnails_share_one_order(site):

@@ -300,6 +300,7 @@ def test_the_pages_say_at_which_strength_gain_is(page, tmp_path):
     site = publish(made, tmp_path / "site").as_uri()
     page.goto(site)
     page.locator("figure", has_text="rise of the value at strength 0.5, in standard deviations").wait_for()
+    page.locator("figure", has_text="how alike its pictures at strength 0.5 are inside the network").wait_for()
     page.locator(".row-values [title^='rise of the value at strength 0.5,']").wait_for()
     page.goto(f"{site}#/feature/0")
     page.locator(".facts-row dt", has_text="gain at strength 0.5").wait_for()

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from accentor.spec.atlases import told_strength
+
 Mark = Literal["dead-on-seed", "not-converged", "seeds-disagree"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Percentile = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -86,9 +88,11 @@ class FeatureEntry(Entry):
 
     @property
     def gain_at(self) -> float | None:
-        """The strength that its gain is told at: 1 if it has such pictures, else the largest above 0 that it has."""
-        above = {frame.strength for one in self._top for frame in one.frames if frame.strength > 0}
-        return 1.0 if 1.0 in above else max(above, default=None)
+        """The strength that its gain is told at, and its thumbnail is of; see `told_strength`."""
+        strengths, others = (
+            [frame.strength for one in shown for frame in one.frames] for shown in (self._top, self.shown)
+        )
+        return told_strength(strengths or others)
 
     @property
     def gain(self) -> float | None:

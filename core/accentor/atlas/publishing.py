@@ -115,15 +115,18 @@ def flags_of(feature: FeatureEntry) -> int:
 
 
 def thumbnail_of(feature: FeatureEntry, pictures: Path) -> Source | None:
-    """Return the frame of strength 1, or the strongest below it, of the first image that has pictures."""
-    for one in feature.shown:
-        if one.strip is not None and one.frames:
-            strongest = max(
-                range(len(one.frames)),
-                key=lambda place: min(one.frames[place].strength, 2 - one.frames[place].strength),
-            )
-            return Source(pictures / one.strip, strongest * one.width, one.width)
-    return None
+    """Return the frame at `gain_at` of the first image that has it, else the strongest of the first with pictures."""
+    made = [one for one in feature.shown if one.strip is not None and one.frames]
+    ranked = [
+        (frame.strength != feature.gain_at, order, -frame.strength, place)
+        for order, one in enumerate(made)
+        for place, frame in enumerate(one.frames)
+    ]
+    if not ranked:
+        return None
+    _, order, _, place = min(ranked)
+    one = made[order]
+    return Source(pictures / str(one.strip), place * one.width, one.width)
 
 
 class Pictures:

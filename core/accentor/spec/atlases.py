@@ -1,5 +1,6 @@
 """Atlases at a service: what is asked for, the steps it takes, and what is told of one."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -218,9 +219,15 @@ def sweeping(recipe: Recipe) -> Recipe:
     return Recipe.model_validate(recipe.model_dump() | changes)
 
 
+def told_strength(strengths: Iterable[float]) -> float | None:
+    """Return the strength of the pictures that a feature is told by: 1 if it is there, else the largest above 0."""
+    above = [strength for strength in strengths if strength > 0]
+    return 1.0 if 1.0 in above else max(above, default=None)
+
+
 def again_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe of a picture that is only held against one with another random seed."""
-    return Recipe.model_validate(recipe.model_dump() | {"strengths": (0.0, 1.0)})
+    return Recipe.model_validate(recipe.model_dump() | {"strengths": (0.0, told_strength(recipe.strengths) or 1.0)})
 
 
 def again_seed(seed: int) -> int:

@@ -30,6 +30,7 @@ from accentor.engine.scan import Item, scan
 from accentor.engine.scan.sample import priority
 from accentor.errors import InvalidImageError, NotFoundError, TooLargeError, UnknownLayerError
 from accentor.spec import JobSpec, KeyMaker, Recipe
+from accentor.spec.atlases import sweeping
 
 RECIPE = Recipe(steps=4, crops=2, strengths=(-1, 0, 1), snapshots=4)
 OPTIONS = AtlasOptions(top_k=2, limit=3, images=1)
@@ -126,6 +127,33 @@ def test_the_top_features_of_an_image_are_all_accentuated(model, scenes, tmp_pat
         row = build.plan.rows[image]
         assert units == list(row.features[:4])
         assert {(unit, build.items[image].id) for unit in units} <= asked
+
+
+@pytest.mark.parametrize(("strengths", "at"), [((0, 2), 2.0), ((0.5, 2), 2.0), ((0.5, 1, 2), 1.0), ((-1,), None)])
+def test_all_that_is_told_of_a_feature_is_of_pictures_at_one_strength(
+    model, scenes, tmp_path, monkeypatch, strengths, at
+):
+    measured, compared = [], []
+    evaluate = Evaluator.evaluate
+    monkeypatch.setattr(Evaluator, "evaluate", lambda *given: measured.append(given[2]) or evaluate(*given))
+    monkeypatch.setattr("accentor.engine.atlas.entries.agreement", lambda *ways: compared.append(ways) or 1.0)
+    recipe = sweeping(Recipe(steps=2, crops=2, strengths=strengths))
+    options = AtlasOptions(top_k=2, limit=1, images=0, errors=0)
+    build = Build(model, channels_of(model, "block4"), folder_items(scenes), tmp_path, recipe, options, "s", Told())
+    build.run()
+    feature = read_chunk(tmp_path, "features/0")
+    assert feature["gain_at"] == at
+    if at is None:
+        assert (measured, compared, feature.get("coherence")) == ([[]], [], None)
+        return
+    for wanted, picture in measured[0]:
+        assert torch.equal(picture, build.pictures.frame(wanted, at))
+    (ways,) = compared
+    first = measured[0][0][0]
+    for (before, after), store in zip(ways, (build.pictures, build.again), strict=True):
+        assert torch.equal(before, store.frame(first, 0.0))
+        assert torch.equal(after, store.frame(first, at))
+        assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize("count", [0, 2])

@@ -4,11 +4,14 @@
 Atlas.overview = (() => {
   const { el, number, count, plural, percent, store, charts, list } = Atlas;
   const NAMES = { coherence: "coherence", gain: "gain", density: "density", label: "label" };
-  const says = (about) => ({
-    coherence: "how alike its pictures are inside the network, over several images",
-    gain: `rise of the value${about.gain_at.length ? ` at strength ${about.gain_at.join(" or ")}` : ""}, in standard deviations over the dataset`,
-    density: "share of the images on which it fires",
-  });
+  const says = (about) => {
+    const at = about.gain_at.length ? ` at strength ${about.gain_at.join(" or ")}` : "";
+    return {
+      coherence: `how alike its pictures${at} are inside the network, over several images`,
+      gain: `rise of the value${at}, in standard deviations over the dataset`,
+      density: "share of the images on which it fires",
+    };
+  };
   const LEGEND_LABELS = 8;
   const FLAGS = { dead: 1, failed: 2, marked: 4, labelled: 8, pictured: 16 };
   const FILTERS = [["all", "all"], ["alive", "not dead"], ["dead", "dead"], ["labelled", "with a label"], ["marked", "with a reliability mark"], ["failed", "with a failure"]];

@@ -30,6 +30,7 @@ from accentor.engine.scan.rows import ImageRow
 from accentor.errors import RequestError
 from accentor.images import open_image
 from accentor.spec import Feature, Logit, Recipe
+from accentor.spec.atlases import told_strength
 
 BINS = 32
 RANDOM = 4
@@ -128,7 +129,7 @@ class Entries:
         feature = self.plan.feature(unit)
         tops = [choice for choice in self.plan.choices(unit) if choice.percentile is None]
         wanted = [self.plan.want(feature, choice.image) for choice in tops]
-        made = [(one, picture) for one in wanted if (picture := self.pictures.frame(one, 1.0)) is not None]
+        made = [(one, picture) for one in wanted if (picture := self._told(self.pictures, one)) is not None]
         found = self.evaluator.evaluate(self.plan.dictionary.feature(unit), made, wanted, self.pictures.key)
         return found.mean, tuple(
             DepthPoint(layer=layer, coherence=own, natural=natural, random=random)
@@ -176,8 +177,12 @@ class Entries:
             },
         )
 
+    def _told(self, store: PictureStore, wanted: Wanted) -> Tensor | None:
+        strength = told_strength(self.pictures.recipe.strengths)
+        return None if strength is None else store.frame(wanted, strength)
+
     def _disagree(self, wanted: Wanted) -> bool:
-        ways = [(store.frame(wanted, 0.0), store.frame(wanted, 1.0)) for store in (self.pictures, self.again)]
+        ways = [(store.frame(wanted, 0.0), self._told(store, wanted)) for store in (self.pictures, self.again)]
         (before, after), (other_before, other_after) = ways
         if before is None or after is None or other_before is None or other_after is None:
             return False

@@ -122,12 +122,12 @@ class PictureStore:
         part.replace(place.with_name(f"{place.name}.json"))
 
     def frame(self, wanted: Wanted, strength: float) -> Tensor | None:
-        """Return the picture nearest to a strength, float [3, H, W] in 0..1; none if it is not there."""
+        """Return the picture at a strength, float [3, H, W] in 0..1; none if it is not there."""
         record = self.record(wanted)
-        if record is None:
+        strengths = [] if record is None else [frame[0] for frame in record["frames"]]
+        if record is None or strength not in strengths:
             return None
-        place = min(range(len(record["frames"])), key=lambda one: abs(record["frames"][one][0] - strength))
-        width = record["width"]
+        place, width = strengths.index(strength), record["width"]
         with Image.open(self.folder / f"{self.stem(wanted)}.webp") as strip:
             picture = strip.convert("RGB").crop((place * width, 0, (place + 1) * width, record["height"]))
         flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
