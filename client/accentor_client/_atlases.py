@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Required, TypedDict
 
 from accentor.atlas.chunks import remove_chunks
+from accentor.atlas.clearing import made_before, remove_made
 from accentor.errors import AccentorError, CanceledError, InvalidRequestError, ServiceError, error_from_code
 from accentor.spec import BatchState, resolve_recipe
 from accentor.spec.atlases import AtlasSpec, AtlasStatus
@@ -122,9 +123,11 @@ def place_of(folder: Path, file: _calls.SiteFile) -> Path:
 
 
 def make_room(folder: Path, files: Sequence[_calls.SiteFile]) -> None:
-    """Remove the first page, which a whole site has, and the pages of another atlas, but no file that none wrote."""
+    """Remove the first page, which a whole site has, and what another atlas left, but no file that none wrote."""
+    names = {file.name for file in files}
     (folder / FIRST_PAGE).unlink(missing_ok=True)
-    remove_chunks(folder, {file.name for file in files})
+    remove_chunks(folder, names)
+    remove_made(folder, made_before(folder) - names)
 
 
 def is_saved(path: Path, file: _calls.SiteFile) -> bool:

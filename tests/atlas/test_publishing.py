@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import struct
 from dataclasses import replace
 from itertools import pairwise
@@ -10,7 +11,7 @@ from itertools import pairwise
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
-from tests.atlas.synthetic import SIDE, STRENGTHS, atlas, color_at
+from tests.atlas.synthetic import SIDE, STRENGTHS, atlas, color_at, features
 
 from accentor.atlas import Frame, publish
 from accentor.atlas.ordering import map_order
@@ -140,6 +141,46 @@ def test_published_again_with_less_no_page_is_of_the_atlas_before(tmp_path):
     publish(replace(less, images=less.images[:2]), site)
     pages = {kind: {path.stem for path in (site / "data" / kind).iterdir()} for kind in ("features", "images")}
     assert pages == {"features": {"0", "1", "2"}, "images": {"list-0", "0", "1"}}
+
+
+def named_as_made(folder, digits):
+    """Put two pictures into a folder, called as a build calls them; return their names."""
+    names = [f"{digits[:2]}/{digits}-1.webp", f"thumbnails/{digits}.webp"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "0.webp", folder / name)
+    return names
+
+
+def test_published_again_no_picture_of_the_atlas_before_stays_and_all_other_files_do(tmp_path):
+    made = atlas(tmp_path / "pictures", 70)
+    entries = list(made.features)
+    strip, thumbnail = named_as_made(tmp_path / "pictures", "ab" * 32)
+    shown = entries[0].shown[0].model_copy(update={"strip": strip})
+    entries[0] = entries[0].model_copy(update={"shown": (shown,)})
+    images = [made.images[0].model_copy(update={"thumbnail": thumbnail}), *made.images[1:]]
+    site = publish(replace(made, features=entries, images=images), tmp_path / "site").parent
+    assert (site / "pictures" / strip).exists()
+    assert (site / "thumbnails/features/1.webp").exists()
+    own = ["pictures/notes.txt", "pictures/ab/mine.webp", "pictures/ab.webp", "thumbnails/features/mine.webp"]
+    for name in own:
+        (site / name).write_text("mine")
+    later, _ = named_as_made(tmp_path / "pictures", "cd" * 32)
+    entries[0] = entries[0].model_copy(update={"shown": (shown.model_copy(update={"strip": f"cd/../{later}"}),)})
+    publish(replace(made, features=entries[:3]), site)
+    assert not (site / "pictures" / strip).exists()
+    assert not (site / "pictures" / thumbnail).parent.exists()
+    assert not (site / "thumbnails/features/1.webp").exists()
+    kept = [f"pictures/{later}", "pictures/0.webp", "thumbnails/features/0.webp", "thumbnails/images/0.webp"]
+    assert all((site / name).exists() for name in [*own, *kept])
+
+
+def test_pictures_that_lie_where_they_are_published_stay(tmp_path):
+    made = atlas(tmp_path / "site" / "pictures", 2)
+    names = named_as_made(tmp_path / "site" / "pictures", "ab" * 32)
+    for with_pictures in (True, False):
+        publish(replace(made, features=[*features(2)]), tmp_path / "site", with_pictures=with_pictures)
+    assert all((tmp_path / "site" / "pictures" / name).exists() for name in names)
 
 
 def test_no_features_or_one_twice_is_refused(tmp_path):

@@ -94,7 +94,11 @@ def lay_another_atlas(folder: Path) -> set[str]:
     """Put pages of an atlas, and files that no atlas wrote, into a folder; return the names of the latter."""
     for name in ("features/7", "images/list-0", "errors/0", "head"):
         write_chunk(folder, name, {"of": "another"})
-    own = {"data/features/notes.js", "data/mine.txt", "readme.md"}
+    digits = "ab" * 32
+    for name in (f"pictures/ab/{digits}-1.webp", f"pictures/thumbnails/{digits}.webp", "thumbnails/features/7.webp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"another")
+    own = {"data/features/notes.js", "data/mine.txt", "readme.md", "pictures/mine.webp", f"pictures/{digits}.webp"}
     for name in own:
         (folder / name).write_text("let Atlas;")
     return own

@@ -2,6 +2,7 @@
 
 import json
 import os
+import posixpath
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accentor.atlas.chunks import compact, remove_chunks, write_chunk
+from accentor.atlas.clearing import PICTURES, THUMBNAILS, made_before, remove_made
 from accentor.atlas.model import Atlas, ErrorEntry, FeatureEntry, ImageEntry, Shown
 from accentor.atlas.ordering import map_order
 from accentor.atlas.packing import encode, pack_indices, pack_numbers
@@ -64,7 +66,8 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
 
     Pictures are linked where the file system can, else copied, unless ``with_pictures`` is false: then others put them
     there, and the atlas' folder need only have those that thumbnails are made of. Pages of an atlas that was there
-    before are removed. ``index.html`` comes last: a site that has one is whole.
+    before are removed, and so are pictures that a build put there and this atlas does not show. ``index.html`` comes
+    last: a site that has one is whole.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     (out / "index.html").unlink(missing_ok=True)
     remove_chunks(out)
     columns = Columns()
-    kept = Pictures(atlas.pictures if with_pictures else None, out / "pictures")
+    kept = Pictures(atlas.pictures if with_pictures else None, out)
     with Tables(out) as tables:
         for feature in atlas.features:
             page = feature_page(feature)
@@ -91,7 +94,8 @@ def publish(atlas: Atlas, out: Path, *, with_pictures: bool = True) -> Path:
     _write_head(atlas, columns, kept, out)
     _write_lines(out / "images.jsonl", atlas.images)
     _write_lines(out / "errors.jsonl", atlas.errors)
-    write_sheets(out / "thumbnails" / "features", (columns.thumbnails[place] for place in slots))
+    _write_sheets("features", (columns.thumbnails[place] for place in slots), out, kept)
+    kept.remove_others()
     for path in sorted(SITE.iterdir(), key=lambda one: one.name == "index.html"):
         shutil.copyfile(path, out / path.name)
     return out / "index.html"
@@ -132,9 +136,11 @@ def thumbnail_of(feature: FeatureEntry, pictures: Path) -> Source | None:
 class Pictures:
     """Puts the pictures beside the site, each once; without a source, others do. Counts the accentuations."""
 
-    def __init__(self, source: Path | None, target: Path) -> None:
+    def __init__(self, source: Path | None, out: Path) -> None:
         self._source = source
-        self._target = target
+        self._out = out
+        self._target = out / PICTURES
+        self._others = made_before(out)
         self._folders: set[Path] = set()
         self.made = 0
         self.failed = 0
@@ -159,12 +165,22 @@ class Pictures:
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
+        self.note(f"{PICTURES}/{posixpath.normpath(name)}")
         if path.exists():
             return
         try:
             os.link(self._source / name, path)
         except OSError:
             shutil.copyfile(self._source / name, path)
+
+    def note(self, name: str) -> None:
+        """Take note that a file is one of the site."""
+        self._others.discard(name)
+
+    def remove_others(self) -> None:
+        """Remove pictures and sheets of an earlier atlas; those that lie where others put them, or came from, stay."""
+        is_ours = self._source is not None and not self._target.resolve().is_relative_to(self._source.resolve())
+        remove_made(self._out, (one for one in self._others if is_ours or not one.startswith(f"{PICTURES}/")))
 
 
 def _check(columns: Columns) -> None:
@@ -210,7 +226,12 @@ def _write_images(images: Sequence[ImageEntry], out: Path, pictures: Path, kept:
         for one in image.features:
             kept.keep_of(one.shown)
     sources = (None if one.thumbnail is None else Source(pictures / one.thumbnail) for one in images)
-    write_sheets(out / "thumbnails" / "images", sources)
+    _write_sheets("images", sources, out, kept)
+
+
+def _write_sheets(kind: str, sources: Iterable[Source | None], out: Path, kept: Pictures) -> None:
+    for sheet in range(write_sheets(out / THUMBNAILS / kind, sources)):
+        kept.note(f"{THUMBNAILS}/{kind}/{sheet}.webp")
 
 
 def _write_errors(errors: Sequence[ErrorEntry], out: Path, kept: Pictures) -> None:

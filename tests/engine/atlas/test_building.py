@@ -181,6 +181,20 @@ def test_built_again_nothing_is_made_and_with_more_only_what_is_new(model, scene
     assert there > 6
 
 
+def pictures_in(site):
+    folder = site / "pictures"
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_built_again_with_less_the_pictures_are_those_of_the_site(model, scenes, built, tmp_path):
+    out = Path(shutil.copytree(built, tmp_path / "out"))
+    less = AtlasOptions(top_k=1, limit=1, images=0, errors=0)
+    build_atlas(model, "block4", folder_items(scenes), out, RECIPE, less)
+    text = "".join(path.read_text() for path in (out / "data").rglob("*.js"))
+    named = set(re.findall(r'"(?:strip|where|thumbnail)":"([^"]+)"', text))
+    assert pictures_in(out) == named < pictures_in(built)
+
+
 def test_over_more_images_only_what_is_new_is_computed(model, tmp_path, monkeypatch):
     """Two images come first of ten, in a folder of their own; what shows none of them is there already."""
     monkeypatch.setattr("accentor.engine.atlas.building.SHARD", 2)
