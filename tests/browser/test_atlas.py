@@ -459,6 +459,19 @@ def test_an_image_shows_pictures_of_its_own_and_those_of_the_features(page, site
     assert page.locator(".viewer-head a").all_inner_texts() == ["channel:block4:2", "dots"]
 
 
+def test_an_image_whose_label_is_no_class_is_not_taken_for_another(page, tmp_path):
+    made = atlas(tmp_path / "pictures", 3)
+    images = [one.model_copy(update={"is_class": one.index != 4, "predicted": "ring"}) for one in made.images[3:6]]
+    site = publish(replace(made, images=images, errors=()), tmp_path / "site").as_uri()
+    page.goto(f"{site}#/images")
+    page.wait_for_selector(".grid li")
+    assert page.locator(".grid small").all_inner_texts() == ["disc, taken for ring", "disc", "disc, taken for ring"]
+    assert page.locator(".grid .wrong").count() == 2
+    for index, said in ((3, "taken for ring"), (4, "predicted ring")):
+        page.goto(f"{site}#/image/{index}")
+        page.get_by_text(f"label disc · {said}").wait_for()
+
+
 def test_the_top_features_of_an_image_keep_their_order_with_a_picture_or_without(page, site):
     page.goto(f"{site}#/image/2")
     page.wait_for_selector(".viewer[data-ready]")

@@ -130,10 +130,16 @@ class ImageEntry(Entry):
     index: int = Field(ge=0)
     name: str
     label: str = ""
+    is_class: bool = Field(default=True, description="Whether the label is one of the model's classes.")
     predicted: str = ""
     sha256: str = ""
     thumbnail: str | None = None
     features: tuple[ImageFeature, ...] = ()
+
+    @property
+    def misclassified(self) -> bool:
+        """Whether it is taken for another class than its label."""
+        return self.is_class and self.label != self.predicted and bool(self.label and self.predicted)
 
 
 class ErrorEntry(Entry):

@@ -218,9 +218,11 @@ def _write_features(columns: Columns, out: Path) -> list[int]:
 def _write_images(images: Sequence[ImageEntry], out: Path, pictures: Path, kept: Pictures) -> None:
     for chunk, first in enumerate(range(0, len(images), IMAGES_PER_CHUNK)):
         part = images[first : first + IMAGES_PER_CHUNK]
-        write_chunk(out, f"images/list-{chunk}", [[one.index, one.name, one.label, one.predicted] for one in part])
+        rows = [[one.index, one.name, one.label, one.predicted, one.misclassified] for one in part]
+        write_chunk(out, f"images/list-{chunk}", rows)
     for place, image in enumerate(images):
-        write_chunk(out, f"images/{image.index}", image.model_dump(mode="json") | {"place": place})
+        told = {"place": place, "misclassified": image.misclassified}
+        write_chunk(out, f"images/{image.index}", image.model_dump(mode="json") | told)
         if image.thumbnail is not None:
             kept.keep(image.thumbnail)
         for one in image.features:

@@ -91,7 +91,7 @@ def test_images_errors_and_gaps(built):
     assert "broken.png could not be read" in head["gaps"][2]
     assert head["errors"] > 0
     listed = read_chunk(built, "images/list-0")
-    assert head["misclassified"] == sum(label not in ("", predicted) for _, _, label, predicted in listed)
+    assert head["misclassified"] == sum(misclassified for *_, misclassified in listed)
     error = read_chunk(built, "errors/0")[0]
     image = read_chunk(built, f"images/{error['image']}")
     assert error["truth"] == image["label"] != error["predicted"]
@@ -563,6 +563,8 @@ def test_a_dictionary_with_broken_features_over_one_image(model, tmp_path):
     assert (head["features"], head["images"], head["errors"]) == (2, 1, 0)
     assert "2 features of the dictionary are zero or not finite" in head["gaps"]
     assert "images whose label is none of the model's classes: 1, such as 'unheard'" in head["gaps"]
+    (image,) = read_chunk(out, "images/list-0")
+    assert (image[2], image[4]) == ("unheard", False)
     feature = read_chunk(out, "features/3")
     assert (feature["name"], feature["label"]) == ("dictionary:<b>sae</b>#3", "<i>d</i>")
     assert "coherence" not in feature

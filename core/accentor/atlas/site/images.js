@@ -7,8 +7,7 @@ Atlas.images = (() => {
   async function all() {
     const about = await store.head();
     const cards = list.create("ul.grid", async (place) => {
-      const [index, name, label, predicted] = await listed(place, about);
-      const wrong = label && predicted && label !== predicted;
+      const [index, name, label, predicted, wrong] = await listed(place, about);
       return el("li", {}, el("a.tile", { href: `#/image/${index}` },
         store.thumbnail("images", place, "", 96),
         el("span", { text: name }),
@@ -27,8 +26,7 @@ Atlas.images = (() => {
 
   async function page(index) {
     const [about, image] = await Promise.all([store.head(), load(`images/${index}`)]);
-    const wrong = image.label && image.predicted && image.label !== image.predicted;
-    const facts = [image.label && `label ${image.label}`, image.predicted && `${wrong ? "taken for" : "predicted"} ${image.predicted}`, image.sha256 && `sha256 ${image.sha256.slice(0, 12)}…`].filter(Boolean);
+    const facts = [image.label && `label ${image.label}`, image.predicted && `${image.misclassified ? "taken for" : "predicted"} ${image.predicted}`, image.sha256 && `sha256 ${image.sha256.slice(0, 12)}…`].filter(Boolean);
     const [before, after] = await Promise.all([-1, 1].map((by) => addressAt(image.place + by, about)));
     const beside = store.beside(before, after);
     const drawn = el("div.viewers");

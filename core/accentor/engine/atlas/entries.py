@@ -84,10 +84,12 @@ class Entries:
         """Return what is said of an image."""
         plan = self.plan
         own = frozenset(plan.own_of_image(row.image))
+        label = plan.items[row.image].label
         return ImageEntry(
             index=row.image,
             name=Path(row.id).name,
-            label=self._class(row.label) or str(plan.items[row.image].label or ""),
+            label=self._class(row.label) or str(label or ""),
+            is_class=row.label is not None or label is None,
             predicted=self._class(row.prediction),
             sha256=plan.digest(row.image),
             thumbnail=self._thumbnail(row.image),
