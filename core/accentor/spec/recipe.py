@@ -49,7 +49,7 @@ class Recipe(BaseModel):
         " wrap around instead of at its edges.",
     )
     steps: int = Field(75, ge=1, le=MAX_STEPS, description="Steps of Adam.")
-    learning_rate: float = Field(0.03, gt=0.0, le=10.0, description="Adam's learning rate.")
+    learning_rate: float = Field(0.032, gt=0.0, le=10.0, description="Adam's learning rate.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="How the learning rate falls over the steps, towards 0."
     )
@@ -85,7 +85,7 @@ class Recipe(BaseModel):
         description="Longer side of the canvas in pixels, the aspect is kept; none: 16/7 of the model's input size.",
     )
     regularization: float = Field(
-        0.42, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
+        0.445, ge=0.0, le=1_000.0, description="α: pull of the seed relative to the pull of the feature at the start."
     )
     regularizer: Literal["l2", "l1", "cosine", "pearson", "orthogonal"] = Field(
         "l2",
@@ -189,7 +189,7 @@ class Recipe(BaseModel):
 
 PRESETS: Mapping[str, Recipe] = {
     "natural": Recipe(),
-    "fast": Recipe(steps=20, learning_rate=0.075, decay=1.25, crop_size=(0.42, 0.99), regularization=0.38, snapshots=4),
+    "fast": Recipe(steps=20, learning_rate=0.075, decay=1.25, crop_size=(0.42, 0.99), regularization=0.32, snapshots=4),
     "paper": Recipe(
         parameterization="phase",
         decay=1.0,
