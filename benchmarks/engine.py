@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from accentor.engine import Model, Pair, accentuate_pairs, load_model, running
 from accentor.engine.layers import activations
@@ -131,25 +131,30 @@ def against_the_floor(steps: int, settings: Sequence[Setting]) -> Table:
     return table
 
 
-def faccent_step_seconds(package: Path, alpha: float, steps: int, environment: dict[str, str]) -> float:
-    """Return the seconds of one step of faccent, unmodified: the difference of a long and a short run, a step each."""
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = []
-        for count in (2, 2 + steps):
-            setting = {
-                "parameterization": "fourier", "crops": 16, "steps": count, "layer": "features.3",
-                "regularization": alpha,
-            }  # fmt: skip
-            job = {"source": SQUEEZENET.source, "weights": "untrained", "units": [0], "seeds": [0], "setting": setting}
-            paths = [Path(folder) / name for name in ("job.safetensors", "out.safetensors")]
-            save_file({"images": torch.rand(1, 3, 512, 512)}, paths[0], metadata={"job": json.dumps(job)})
-            script = Path(__file__).with_name("run_faccent.py")
-            command = [sys.executable, str(script), str(package), *map(str, paths)]
-            subprocess.run(command, check=True, env=os.environ | environment)  # noqa: S603
-            from safetensors.torch import load_file
+def faccent_step_seconds(
+    package: Path, model: Model, recipe: Recipe, steps: int, environment: Mapping[str, str] | None = None
+) -> float:
+    """Return the seconds of one step of faccent, unmodified: the same network, device and setting; without weights.
 
-            seconds.append(load_file(paths[1])["seconds.0"].item())
-    return (seconds[1] - seconds[0]) / steps
+    That is the difference of a long and a short run over that of their steps, after one that is not counted.
+    """
+    (layer,) = model.card.regularization_layers(recipe)
+    setting = {
+        "parameterization": "fourier", "crops": recipe.crops, "layer": layer, "regularization": recipe.regularization,
+    }  # fmt: skip
+    counts = (2, 2, 2 + steps)
+    job = {
+        "source": model.card.source, "weights": "untrained", "device": str(model.device),
+        "units": [0] * len(counts), "seeds": [0] * len(counts), "settings": [{**setting, "steps": n} for n in counts],
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("job.safetensors", "out.safetensors")]
+        images = torch.rand(len(counts), 3, recipe.size or 512, recipe.size or 512)
+        save_file({"images": images}, paths[0], metadata={"job": json.dumps(job)})
+        command = [sys.executable, str(Path(__file__).with_name("run_faccent.py")), str(package), *map(str, paths)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | (environment or {}))  # noqa: S603
+        found = load_file(paths[1])
+    return (found["seconds.2"].item() - found["seconds.1"].item()) / steps
 
 
 def against_faccent(package: Path, steps: int) -> Table:
@@ -160,11 +165,11 @@ def against_faccent(package: Path, steps: int) -> Table:
     table.title = "against faccent 1.0.3: SqueezeNet, 512 px, 16 crops, fourier"
     model = SQUEEZENET.load()
     for alpha in (0.3, 0.0):
-        plain, tuned = (faccent_step_seconds(package, alpha, steps, environment) for environment in ({}, TUNED))
-        ours = [
-            step_seconds(model, SQUEEZENET, SQUEEZENET.recipe(STEPS, precision=precision, regularization=alpha))
-            for precision in ("float32", "bfloat16")
-        ]
+        full, half = (
+            SQUEEZENET.recipe(STEPS, precision=precision, regularization=alpha) for precision in ("float32", "bfloat16")
+        )
+        plain, tuned = (faccent_step_seconds(package, model, full, steps, environment) for environment in ({}, TUNED))
+        ours = [step_seconds(model, SQUEEZENET, recipe) for recipe in (full, half)]
         ratios = " / ".join(f"{plain / mine:.1f}, {tuned / mine:.1f}" for mine in ours)
         table.add_row("α = 0.3" if alpha else "no", f"{plain:.2f}", f"{tuned:.2f}", *(f"{s:.3f}" for s in ours), ratios)
     return table

@@ -53,9 +53,10 @@ def run_faccent(suite: Suite, setting: Mapping[str, Any], package: Path) -> list
     job = {
         "source": suite.source,
         "weights": suite.weights,
+        "device": "cpu",
         "units": [case.unit for case in suite.cases],
         "seeds": [case.seed for case in suite.cases],
-        "setting": {**setting, "layer": suite.model.card.regularization_layer},
+        "settings": [{**setting, "layer": suite.model.card.regularization_layer}] * len(suite.cases),
     }
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "job.safetensors", Path(folder) / "out.safetensors"

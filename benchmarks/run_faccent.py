@@ -1,5 +1,9 @@
 """Run faccent, unmodified, on given images: ``python run_faccent.py PACKAGE_FOLDER JOB.safetensors OUT.safetensors``.
 
+The job is ``images`` [N, 3, H, W] and, as JSON in its metadata, ``source``, ``weights``, ``device`` of the model, and
+``units``, ``settings`` and ``seeds``, one for each image. Without regularisation (0) the seed does not go through the
+network: faccent is told of no layer then.
+
 A process of its own, since faccent draws from torch's global random state and deletes the model's hooks. Modules that
 faccent imports and does not need here are replaced by empty ones where they are not installed.
 """
@@ -70,7 +74,9 @@ def render(network: Normalized, image: Tensor, unit: int, setting: dict[str, Any
     torch.manual_seed(seed)
     started = time.perf_counter()
     kind = getattr(param, PARAMETERIZATIONS[setting["parameterization"]])
-    parameterizer = kind(init_img=image[None], img_size=tuple(image.shape[1:]), device=torch.device("cpu"))
+    device = next(network.parameters()).device
+    parameterizer = kind(init_img=image[None], img_size=tuple(image.shape[1:]), device=device)
+    layer = "network_" + setting["layer"].replace(".", "_") if setting["regularization"] else None
     images, gradients, *_ = rendering.render_vis(
         network,
         objectives.channel("output", unit),
@@ -79,8 +85,8 @@ def render(network: Normalized, image: Tensor, unit: int, setting: dict[str, Any
         out_thresholds=[setting["steps"]],
         inline_thresholds=[],
         progress=False,
-        accent_reg_layer="network_" + setting["layer"].replace(".", "_"),
-        accent_reg_alpha=setting["regularization"],
+        accent_reg_layer=layer,
+        accent_reg_alpha=setting["regularization"] if layer else None,
     )
     seconds = time.perf_counter() - started
     return {
@@ -100,12 +106,13 @@ def main() -> None:
     with safe_open(arguments.job, framework="pt") as file:
         job = json.loads(file.metadata()["job"])
         images = file.get_tensor("images")
-    network = Normalized(load_model(job["source"], weights=job["weights"], device="cpu")).eval()
+    network = Normalized(load_model(job["source"], weights=job["weights"], device=job["device"])).eval()
     sys.path.insert(0, str(arguments.package))
     stub_unneeded()
     found: dict[str, Tensor] = {}
-    for index, (unit, seed) in enumerate(zip(job["units"], job["seeds"], strict=True)):
-        for name, value in render(network, images[index], unit, job["setting"], seed).items():
+    cases = zip(images, job["units"], job["settings"], job["seeds"], strict=True)
+    for index, (image, unit, setting, seed) in enumerate(cases):
+        for name, value in render(network, image, unit, setting, seed).items():
             found[f"{name}.{index}"] = value.contiguous()
     save_file(found, arguments.out)
 

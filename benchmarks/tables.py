@@ -1,4 +1,4 @@
-"""The quality table as text, and what it must show."""
+"""The quality table as text, what it must show, and what the figures of a GPU must."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +32,12 @@ HIGHER = ("rise", "log_rise", "share", "transfer", "transfer_logit", "auroc", "p
 LOWER = ("distance", "seconds")
 FAST_KEEPS = 0.9
 FAST_COSTS = 1 / 3
+PICTURES_A_SECOND = 5.0
+"""Of ResNet-50 on an H200."""
+TOGETHER = 6.0
+"""How many times as fast as a call for each one call of 64 pairs is to be."""
+AGAINST_FACCENT = 40.0
+"""How many pictures are to be made while faccent makes one."""
 
 
 @dataclass(frozen=True)
@@ -110,4 +116,16 @@ def cheap(fast: "Row", natural: "Row") -> list[Verdict]:
     if fast.seconds is not None and natural.seconds:
         cost = fast.seconds / natural.seconds
         found.append(Verdict(f"fast costs {cost:.0%} of natural: ≤ {FAST_COSTS:.0%}", cost <= FAST_COSTS))
+    return found
+
+
+def on_a_gpu(speed: float, together: float, faccent_s: float | None) -> list[Verdict]:
+    """Tell whether pictures a second, the gain of one call and that over faccent's seconds a picture are as wanted."""
+    found = [
+        Verdict(f"{speed:.2f} pictures a second: ≥ {PICTURES_A_SECOND:g} on an H200", speed >= PICTURES_A_SECOND),
+        Verdict(f"one call of all pairs is {together:.1f} × as fast as one each: ≥ {TOGETHER:g}", together >= TOGETHER),
+    ]
+    if faccent_s is not None:
+        ratio = speed * faccent_s
+        found.append(Verdict(f"{ratio:.1f} × as fast as faccent: ≥ {AGAINST_FACCENT:g}", ratio >= AGAINST_FACCENT))
     return found

@@ -1,9 +1,9 @@
-"""What the quality table must show: which rows pass, and that a worse one fails."""
+"""What the quality table and a GPU must show: which rows pass, and that a worse one fails."""
 
 from types import SimpleNamespace
 
 import pytest
-from benchmarks.tables import COLUMNS, against, cells, cheap, to_markdown, verdicts
+from benchmarks.tables import COLUMNS, against, cells, cheap, on_a_gpu, to_markdown, verdicts
 
 
 def row(name, **figures):
@@ -56,3 +56,12 @@ def test_markdown():
     text = to_markdown("title", [row("natural", **BEST)], [])
     assert "| natural | 10.00 | – | – | 4.00 |" in text
     assert cells(row("natural", share=0.5))[2] == "50%"
+
+
+def test_on_a_gpu():
+    """Five pictures a second are forty times faccent's if one of its takes eight seconds."""
+    good, bad = on_a_gpu(5.0, 6.0, 8.0), on_a_gpu(4.9, 5.9, 8.0)
+    assert [verdict.holds for verdict in good] == [True] * 3
+    assert [verdict.holds for verdict in bad] == [False] * 3
+    assert str(good[2]) == "PASS  40.0 × as fast as faccent: ≥ 40"
+    assert len(on_a_gpu(5.0, 6.0, None)) == 2
