@@ -27,7 +27,13 @@ def recorrelate(z: Tensor) -> Tensor:
 
 def decorrelate(z: Tensor) -> Tensor:
     """Return z C⁻¹ for colours z [..., C, H, W]: the inverse of `recorrelate`."""
-    return mix(z, torch.linalg.inv(color_matrix(z.shape[-3])).to(z))
+    return mix(z, decorrelation(z))
+
+
+def decorrelation(z: Tensor) -> Tensor:
+    """Return C⁻¹ for colours z [..., C, H, W], of their type and on their device."""
+    inverse: Tensor = torch.linalg.inv(color_matrix(z.shape[-3]))
+    return inverse.to(z)
 
 
 def mix(z: Tensor, matrix: Tensor) -> Tensor:

@@ -30,9 +30,6 @@ RESAMPLED = 4
 HELD = 1.25
 """A process grows by more than its tensors: the allocator's holes and what it keeps (benchmarks/README.md)."""
 
-_REFUSALS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
-"""What a RuntimeError says where memory ran out: of the CPU's allocator, and of CUDA's libraries."""
-
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
@@ -47,17 +44,13 @@ def read_bytes(size: str | int) -> int:
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether the error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _REFUSALS)
-
-
 def micro_batch(
     model: Model, layers: frozenset[str], recipe: Recipe, canvas: tuple[int, int], memory: str | int | None
 ) -> int:
     """Return how many pairs to optimise at once within the bound on memory.
 
-    Without a bound: one on a CPU, and on a GPU what fits in four fifths of its free memory.
+    Without a bound: one on a CPU, and on a GPU what fits in four fifths of its free memory, with that which PyTorch
+    holds and does not use.
 
     Raises
     ------
@@ -66,7 +59,7 @@ def micro_batch(
     """
     if memory is None and model.device.type != "cuda":
         return CPU_MICRO_BATCH
-    bound = read_bytes(memory) if memory is not None else int(FREE_SHARE * torch.cuda.mem_get_info(model.device)[0])
+    bound = read_bytes(memory) if memory is not None else int(FREE_SHARE * _free(model.device))
     needed = bytes_per_pair(model, layers, recipe, canvas)
     if needed > bound and memory is not None:
         raise InvalidRequestError(
@@ -75,6 +68,12 @@ def micro_batch(
         )
     most = CPU_MICRO_BATCH if model.device.type == "cpu" else MAX_MICRO_BATCH
     return max(1, min(most, bound // needed))
+
+
+def _free(device: torch.device) -> int:
+    """Return the bytes of a GPU that nobody has, and those that this process's allocator keeps for what comes."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 @torch.inference_mode(mode=False)

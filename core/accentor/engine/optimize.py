@@ -151,6 +151,8 @@ def optimize(
         near = anchors if pull.acts_in(step) else None
         here = problem.measure(augmentation.views(step), pixels, near, network, shows=pull.shows(step))
         ascent, shown = pull.ascent(here, pixels, x, step)
+        value = here.value.detach()
+        del here  # R leaves a part of the graph of f, as large as the activations behind its layer.
         if shown is not None:
             accumulated += stops.running(shown.abs())
         adam.zero_grad()
@@ -165,7 +167,7 @@ def optimize(
             if stops.all_ended(frame, ask=step + 1 in kept):
                 break
         if on_step is not None:
-            on_step(step + 1, here.value.detach().mean(dim=1), pixels.detach())
+            on_step(step + 1, value.mean(dim=1), pixels.detach())
     return Outcome(tuple(frames), accumulated, stops.steps(), stops.reached)
 
 

@@ -17,7 +17,7 @@ from torch.autograd.function import Function, once_differentiable
 from torch.fft import irfft2, rfft2
 from torch.nn.functional import pad
 
-from accentor.engine.color import LOGIT_EPS, color_matrix, decorrelate, mix
+from accentor.engine.color import LOGIT_EPS, color_matrix, decorrelation, mix
 from accentor.errors import InvalidRecipeError
 from accentor.spec import Recipe
 
@@ -84,6 +84,7 @@ class Pixel(Parameterization):
     def __init__(self, seeds: Tensor, generators: Generators | None = None) -> None:
         self.exact = generators is None
         self._colors = color_matrix(seeds.shape[1]).to(seeds) / PIXEL_SCALE
+        self._inverse = decorrelation(seeds)
         start = self._invert(seeds) if generators is None else (PIXEL_NOISE * _gauss(generators, seeds),)
         self.parameters = (_leaf(start[0]),)
 
@@ -92,7 +93,7 @@ class Pixel(Parameterization):
         return _squash(self.parameters[0], self._colors)
 
     def _invert(self, images: Tensor) -> tuple[Tensor, ...]:
-        return (PIXEL_SCALE * _logit_colors(images),)
+        return (PIXEL_SCALE * _logit_colors(images, self._inverse),)
 
 
 class Fourier(Parameterization):
@@ -116,6 +117,7 @@ class Fourier(Parameterization):
         self._size = (seeds.shape[2], seeds.shape[3])
         self._scale = spectrum_scale(*self._size, decay).to(seeds)
         self._colors = color_matrix(seeds.shape[1]).to(seeds) / FOURIER_SCALE
+        self._inverse = decorrelation(seeds)
         (start,) = self._invert(seeds)
         if generators is not None:
             start = FOURIER_NOISE * _gauss(generators, start)
@@ -127,7 +129,7 @@ class Fourier(Parameterization):
         return _squash(irfft2(spectrum, s=self._size, norm="ortho"), self._colors)
 
     def _invert(self, images: Tensor) -> tuple[Tensor, ...]:
-        spectrum = rfft2(FOURIER_SCALE * _logit_colors(images), norm="ortho")
+        spectrum = rfft2(FOURIER_SCALE * _logit_colors(images, self._inverse), norm="ortho")
         return (torch.view_as_real(spectrum / self._scale),)
 
 
@@ -161,7 +163,7 @@ class Phase(Parameterization):
         self._size = (seeds.shape[2], seeds.shape[3])
         self._colors = color_matrix(seeds.shape[1]).to(seeds) / PHASE_SCALE
         if generators is None:
-            start = rfft2(PHASE_SCALE * _logit_colors(seeds))
+            start = rfft2(PHASE_SCALE * _logit_colors(seeds, decorrelation(seeds)))
             self._magnitude = start.abs()
         else:
             start = rfft2(_gauss(generators, seeds))
@@ -289,7 +291,7 @@ def natural_spectrum(channels: int, height: int, width: int) -> Tensor:
 
 def mean_spectrum(images: Tensor) -> Tensor:
     """Return m [C, H, W // 2 + 1], the mean of |F(decorrelate(logit x))| over images [K, C, H, W] in 0..1."""
-    spectrum: Tensor = rfft2(PHASE_SCALE * _logit_colors(images))
+    spectrum: Tensor = rfft2(PHASE_SCALE * _logit_colors(images, decorrelation(images)))
     return spectrum.abs().mean(dim=0)
 
 
@@ -305,8 +307,8 @@ def _multiplicity(width: int) -> Tensor:
     return torch.where((columns == 0) | (2 * columns == width), 1, 2)
 
 
-def _logit_colors(pixels: Tensor) -> Tensor:
-    return decorrelate(torch.logit(pixels, eps=LOGIT_EPS))
+def _logit_colors(pixels: Tensor, inverse: Tensor) -> Tensor:
+    return mix(torch.logit(pixels, eps=LOGIT_EPS), inverse)
 
 
 def _gauss(generators: Generators, like: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from accentor.engine.canvas import ImageLike, fit_canvas
 from accentor.engine.couplings import Coupling
 from accentor.engine.crops import Augmentation, Stream
 from accentor.engine.features import Objective, inline, layers_of, notes_of
-from accentor.engine.memory import is_out_of_memory
 from accentor.engine.memory import micro_batch as fitting_micro_batch
 from accentor.engine.models import Model
+from accentor.engine.models.devices import is_out_of_memory, repeating
 from accentor.engine.opacity import opacity_of
 from accentor.engine.optimize import Outcome, Problem, optimize
 from accentor.engine.outputs.pictures import to_bytes
@@ -165,8 +165,9 @@ class Runner:
         self._sizes: dict[Group, int] = {}
         shown = recipe.opacity_feature
         self._shown = None if shown is None else model.card.resolve(inline(shown, model.card))
-        self._folded = model.folded()
-        self._precision = _cast(self._folded, recipe).precision
+        with _memory_told(f"{model.card.name} does not fit the memory"):
+            self._folded = model.folded()
+            self._precision = _cast(self._folded, recipe).precision
 
     def run(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, Ending]]:
         """Yield the index of every pair with its ending, in the order in which they end."""
@@ -208,9 +209,10 @@ class Runner:
         if group not in self._sizes:
             canvas = (group.shape[1], group.shape[2])
             layers = self._layers(one) | frozenset(self._model.card.regularization_layers(self._recipe))
-            self._sizes[group] = self._wanted or fitting_micro_batch(
-                self._network(group), layers, self._recipe, canvas, self._memory
-            )
+            with _memory_told(f"one crop of {canvas[1]} × {canvas[0]} pixels does not fit the memory"):
+                self._sizes[group] = self._wanted or fitting_micro_batch(
+                    self._network(group), layers, self._recipe, canvas, self._memory
+                )
         return self._sizes[group]
 
     def _run_all(self, group: Group, members: Sequence[Ready]) -> Iterator[tuple[int, Ending]]:
@@ -240,7 +242,7 @@ class Runner:
                 if len(part) > 1 and self._coupling is None:
                     alone = True
                     continue
-                endings = [error] * len(part)
+                endings = [NotDifferentiableError(error.detail)] * len(part)
             yield from zip((one.index for one in part), endings, strict=True)
             start += len(part)
 
@@ -272,7 +274,7 @@ class Runner:
             coupling=self._coupling,
         )
         augmentation = Augmentation(streams, recipe, canvas, card.input_size, card.channels)
-        with self._model.frozen(), network.frozen():
+        with self._model.frozen(), network.frozen(), repeating(device):
             try:
                 return optimize(problem, augmentation, steps=steps, on_step=self._reporter(part, suppress=suppress))
             except RuntimeError as error:
@@ -386,6 +388,17 @@ def _cast(model: Model, recipe: Recipe) -> Model:
         if recipe.precision != "auto" or precision == torch.float32:
             raise
         return model.cast(torch.float32)
+
+
+@contextmanager
+def _memory_told(what: str) -> Iterator[None]:
+    """Raise `OutOfMemoryError` with what did not fit in place of the many that PyTorch has for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"{what}: {error}") from error
 
 
 def _is_of_gradients(error: RuntimeError) -> bool:

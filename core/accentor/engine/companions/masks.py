@@ -90,7 +90,8 @@ def masked(model: Model, circuit: Circuit | Mapping[str, Tensor], *, ablate: Abl
     try:
         for layer, mask in masks.items():
             fill = means[layer] if ablate == "mean" else torch.zeros(len(mask))
-            handles.append(_hook(model, _Ablated(mask, fill, model.card.layer(layer), ran)))
+            ablation = _Ablated(mask.to(model.device), fill.to(model.device), model.card.layer(layer), ran)
+            handles.append(_hook(model, ablation))
         yield model
     finally:
         for handle in handles:

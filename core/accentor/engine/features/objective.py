@@ -35,7 +35,7 @@ class Objective:
         factors = [term.feature.factors_of() for _, term in terms]
         atoms = [(pair, atom) for (pair, _), group in zip(terms, factors, strict=True) for atom in group]
         self._groups, order = _grouped(atoms, self._count, card, device)
-        self._pair = torch.tensor([pair for pair, _ in terms], device=device)
+        self._terms = _slots([feature.terms_of() for feature in features], range(len(terms))).to(device)
         self._weight = torch.tensor([term.weight for _, term in terms], dtype=torch.float32, device=device)
         self._slots = _slots(factors, order).to(device)
         self.layers = frozenset(group.layer for group in self._groups)
@@ -54,8 +54,11 @@ class Objective:
         product = values[self._slots[0]]
         for slot in self._slots[1:]:
             product = product * values[slot]
-        total = product.new_zeros(self._count, product.shape[1])
-        return total.index_add(0, self._pair, product * self._weight[:, None])
+        weighted = torch.cat([product * self._weight[:, None], product.new_zeros(1, product.shape[1])])
+        total = weighted[self._terms[0]]
+        for place in self._terms[1:]:
+            total = total + weighted[place]
+        return total
 
     def _values(self, group: _Group, activations: Mapping[str, Tensor], seeds: Mapping[str, Tensor]) -> Tensor:
         here = self._at(group, activations[group.layer])
@@ -109,12 +112,15 @@ def _grouped(
     return groups, rows
 
 
-def _slots(factors: Sequence[tuple[OneAtom, ...]], rows: Sequence[int]) -> Tensor:
-    """Return for every factor's place and term [F, terms] the row of its value; the row behind the last one is 1."""
-    longest = max(len(group) for group in factors)
-    slots = torch.full((longest, len(factors)), len(rows))
+def _slots(groups: Sequence[Sequence[Any]], rows: Sequence[int]) -> Tensor:
+    """Return for every place in a group [places, groups] the row of its value; behind the last, where it has none.
+
+    What is added up, or multiplied, by these has the same order every time, on a GPU too.
+    """
+    longest = max(len(group) for group in groups)
+    slots = torch.full((longest, len(groups)), len(rows))
     found = iter(rows)
-    for term, group in enumerate(factors):
+    for index, group in enumerate(groups):
         for place in range(len(group)):
-            slots[place, term] = next(found)
+            slots[place, index] = next(found)
     return slots

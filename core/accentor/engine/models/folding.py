@@ -18,6 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from accentor.engine.layers import HOOKS, frozen
+from accentor.engine.models.devices import is_out_of_memory
 
 TOLERANCE = 1e-2
 """By how much the copy's output may differ on an image of noise, relative to the largest output."""
@@ -52,7 +53,9 @@ def fold(module: nn.Module, images: Tensor) -> tuple[nn.Module, frozenset[str]] 
             for pair in pairs:
                 _fold_pair(folded, pair)
             there, here = module(images), folded(images)
-        except (RuntimeError, TypeError, AttributeError):
+        except (RuntimeError, TypeError, AttributeError) as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
             return None
         close = isinstance(here, Tensor) and (here - there).abs().max() <= TOLERANCE * there.abs().max()
         return (folded, frozenset[str]().union(*(pair.seen for pair in pairs))) if close else None

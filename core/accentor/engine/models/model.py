@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from accentor.engine.layers import HOOKS, INPUT, OUTPUT, Trace, activations, frozen
 from accentor.engine.models.defaults import default_regularization_layer
-from accentor.engine.models.devices import read_device
+from accentor.engine.models.devices import is_out_of_memory, read_device
 from accentor.engine.models.folding import fold
 from accentor.engine.models.weights import check_finite, digest
 from accentor.engine.precision import name_of
@@ -130,7 +130,7 @@ class Model:
     def to(self, device: str | torch.device) -> "Model":
         """Return this model on another device: itself if it is there already, else a copy."""
         target = read_device(device)
-        if target == self.device or (target.index is None and target.type == self.device.type):
+        if target == self.device or torch.device(device) == torch.device(self.device.type):
             return self
         twin = self._twin(copy.deepcopy(self.module).to(target))
         twin.device = target
@@ -217,6 +217,8 @@ class Model:
             with torch.no_grad():
                 twin.activations(self._blank(self.card.channels, self.card.input_size).float(), frozenset({OUTPUT}))
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise InvalidRecipeError(f"{self.card.name} does not run in {name_of(dtype)}: {error}") from error
         return twin
 
@@ -224,9 +226,9 @@ class Model:
 def _trace(module: nn.Module, blank: Tensor) -> Trace:
     try:
         traced = trace(module, blank)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
         raise InvalidRequestError(
             f"{type(module).__name__} does not run on images {list(blank.shape[1:])}: {error}; give the input_size and "
             "as many entries of mean and std as it takes channels"
@@ -253,7 +255,9 @@ def _layout(module: nn.Module, blank: Tensor) -> torch.memory_format:
     try:
         with frozen(module), torch.no_grad():
             module(blank.contiguous(memory_format=torch.channels_last))
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         return torch.contiguous_format
     return torch.channels_last
 

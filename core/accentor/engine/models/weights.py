@@ -56,7 +56,7 @@ def fit(network: nn.Module, state: State, origin: str) -> None:
 def untrained(build: Callable[[], Built]) -> Built:
     """Return what is built with the same random weights every time, leaving the global random state as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.default_generator.manual_seed(SEED)
         return build()
 
 
