@@ -108,14 +108,17 @@ def test_shards_delivered_twice(cluster: Cluster, undisturbed: Sequence[Pictures
     wait_until(lambda: cluster.log().count(refused) - before >= len(doubled), what="each shard is refused once")
 
 
-def test_a_job_that_crashes_its_process(cluster: Cluster, undisturbed: Sequence[Pictures]) -> None:
-    """One job of 120 is a segmentation fault. Guards: a shard on which workers die is split (`_isolate`)."""
+@pytest.mark.parametrize("color", [poison.MAGENTA, poison.CYAN], ids=["crash", "device-lost"])
+def test_a_job_that_crashes_its_process(
+    cluster: Cluster, undisturbed: Sequence[Pictures], color: tuple[int, int, int]
+) -> None:
+    """One job of 120 is a segmentation fault, or ends its device. Guards: a shard on which workers die is split."""
     cluster.forget_results()
     with Client(cluster.url) as client:
         images = [image.id for image in client.images.upload_many(PATHS)]
         jobs = [{"feature": feature, "image": images[image], "seed": seed} for feature, image, seed in pairs()]
         bad = JOBS // 3
-        jobs[bad]["image"] = client.images.upload(poison.picture()).id
+        jobs[bad]["image"] = client.images.upload(poison.picture(color)).id
     body = {"model": MODEL, "jobs": jobs, "recipe": RECIPE.model_dump(mode="json")}
     batch = httpx.post(f"{cluster.url}/v1/batches", json=body).raise_for_status().json()["id"]
     told = cluster.check_survived(batch, undisturbed)

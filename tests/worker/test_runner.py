@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -54,7 +55,7 @@ from accentor.state.keys import SPEEDS
 from accentor.storage.keys import artefact_key, batch_spec_key, result_key
 from accentor_worker import ledger
 from accentor_worker.plan import Images
-from accentor_worker.runner import run_shard
+from accentor_worker.runner import DeviceLostError, run_shard
 from accentor_worker.services import Ending, Services
 
 MANY = 50
@@ -198,6 +199,61 @@ def test_after_an_unforeseen_error_each_goes_alone(services: Services, outbox: O
     assert engine.calls == [(0, 1, 2, 3, 4), (2,), (3,), (4,)]
     assert failure(services, 2) == Failure(code="unexpected", detail="ZeroDivisionError: by zero", attempts=1)
     assert services.jobs.status("b").counts == Counts(succeeded=4, failed=1)
+
+
+def test_what_failed_together_is_gone_before_each_goes_alone(services: Services, outbox: Outbox) -> None:
+    """Its frames hold the memory of a GPU."""
+    alive: list[bool] = []
+
+    class Held:
+        pass
+
+    def accentuate(_: StubModel, pairs: Sequence[StubPair], *__: object, **___: object) -> Iterator[tuple[int, Ending]]:
+        if len(pairs) > 1:
+            held = Held()
+            kept.append(weakref.ref(held))
+            raise ZeroDivisionError("by zero")
+        alive.append(kept[0]() is not None)
+        yield 0, StubAccentuation(pairs[0])
+
+    kept: list[weakref.ref[Held]] = []
+    submit(services, logits(services, 3))
+    run_all(replace(services, accentuate=accentuate), outbox)
+    assert alive == [False] * 3
+    assert services.jobs.status("b").counts == Counts(succeeded=3)
+
+
+def test_a_worker_whose_device_is_lost_fails_no_job(
+    services: Services, outbox: Outbox, engine: StubEngine, redis_client: "redis.Redis[bytes]"
+) -> None:
+    """What it did is told; the rest counts as lost with its process, and the next worker goes on."""
+    engine.raises[2] = RuntimeError("CUDA error: an illegal memory access was encountered")
+    submit(services, logits(services, 5))
+    shard = outbox.ids.pop()
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        run_shard(replace(services, computes=lambda model: model.card is not CARD), shard)
+    assert engine.calls == [(0, 1, 2, 3, 4)]
+    assert services.jobs.status("b").counts == Counts(running=3, succeeded=2)
+    assert outstanding(redis_client, "bulk", MODEL) == (0, 1)
+    services.jobs.shards.mark_dead(shard, services.owner)
+    assert sweep(services.jobs, outbox, services.settings) == 1
+    engine.raises.clear()
+    run_all(services, outbox)
+    assert services.jobs.status("b").counts == Counts(succeeded=5)
+
+
+def test_the_process_of_a_lost_device_ends(monkeypatch: pytest.MonkeyPatch, services: Services) -> None:
+    from accentor_worker import tasks
+
+    def lost(*_: object) -> None:
+        raise DeviceLostError("CUDA error")
+
+    ended: list[int] = []
+    monkeypatch.setattr(tasks, "run_shard", lost)
+    monkeypatch.setattr(tasks._Child, "services", services)
+    monkeypatch.setattr("os._exit", ended.append)
+    tasks.run_shard_task("b.0-1")
+    assert ended == [tasks.EXIT_LOST] != [0]
 
 
 def test_other_weights_fail_the_batch(services: Services, outbox: Outbox, engine: StubEngine) -> None:

@@ -133,6 +133,26 @@ def test_only_shards_with_new_images_are_computed(rig: Rig, scanned: list[int], 
     assert tables(rig.store, card, tmp_path / "grown") == from_scratch(rig, GROWN[change], tmp_path)
 
 
+@pytest.mark.parametrize(("most", "scanned"), [(2, True), (0, False)], ids=["two at once", "none"])
+def test_memory_that_runs_out_halves_the_batch(
+    rig: Rig, model: Model, monkeypatch: pytest.MonkeyPatch, most: int, scanned: bool
+) -> None:
+    """Whatever says that it did: PyTorch's allocator is not the only one."""
+    forward = model.activations
+
+    def limited(images: torch.Tensor, names: frozenset[str]) -> dict[str, torch.Tensor]:
+        if len(images) > most:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return forward(images, names)
+
+    monkeypatch.setattr(model, "activations", limited)
+    batch = rig.begin(rig.dataset(named(1, 2, 3, 4)), "s")
+    rig.work()
+    assert rig.counts("s") == Counts(**{"succeeded" if scanned else "failed": batch.total})
+    failure = rig.services.jobs.failure("s", 0)
+    assert failure is None if scanned else failure is not None and failure.code == "out-of-memory"
+
+
 def from_scratch(rig: Rig, names: dict[str, int], folder: Path) -> list[object]:
     """Return the tables of a scan of the same dataset in a store of its own; they say what a scan in process says."""
     objects = open_store(Settings(storage_url=f"file://{folder}/other"))

@@ -41,6 +41,7 @@ def build_services(settings: Settings) -> Services:
     import torch
 
     from accentor.engine import Pair, accentuate_pairs, load_model
+    from accentor.engine.models.devices import computes
     from accentor_worker.memory import memory_of
 
     if settings.threads is not None:
@@ -60,6 +61,7 @@ def build_services(settings: Settings) -> Services:
         make_pair=Pair,
         owner=owner,
         stop=stop,
+        computes=lambda model: computes(model.device),
     )
 
 

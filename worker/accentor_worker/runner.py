@@ -41,10 +41,19 @@ INTERLUDE_S = 0.25
 logger = logging.getLogger(__name__)
 
 
+class DeviceLostError(BaseException):
+    """Raised out of a run when the device computes no more in this process, which is to be replaced; no job's error."""
+
+
 def run_shard(services: Services, shard_id: str) -> None:
     """Run the unfinished jobs of a shard; do nothing if another worker has it, or if it has ended.
 
     Single jobs of the interactive lane that wait for the same model are run with it.
+
+    Raises
+    ------
+    DeviceLostError
+        If the device computes no more; what is in hand counts as lost with this process.
     """
     token = current_shard.set(shard_id)
     try:
@@ -170,6 +179,7 @@ class ShardRun:
             except ServiceError:
                 raise
             except Exception as error:  # noqa: BLE001
+                self._check_device(error)
                 self._ledger.fail(shard, [job], _foreseen(error))
             else:
                 if self._lease.holds(shard):
@@ -238,14 +248,20 @@ class ShardRun:
         except (Left, ServiceError):
             raise
         except Exception as error:  # noqa: BLE001
+            self._check_device(error)
             if len(ready) == 1:
                 self._ledger.fail(ready[0].item.shard, [ready[0].item.index], _foreseen(error))
                 return
-            logger.warning("%d jobs go on one by one after %r", len(left), error)
-            for one in left.values():
-                self._accentuate(recipe, [one])
+            logger.warning("%d jobs go on one by one after %s", len(left), repr(error))
         finally:
             self._pace.report()
+        for one in left.values():
+            self._accentuate(recipe, [one])
+
+    def _check_device(self, error: Exception) -> None:
+        """Raise `DeviceLostError` if the device computes no more: every job from here on would fail."""
+        if not self._services.computes(self._planner.model):
+            raise DeviceLostError(f"{type(error).__name__}: {error}") from error
 
     def _engine_call(self, recipe: Recipe, ready: Sequence[Ready]) -> Iterator[tuple[int, Ending | AccentorError]]:
         by_value = self._services.dictionaries.recipe(recipe, self._planner.model.card)

@@ -56,8 +56,7 @@ class ShardScan:
         return is_known
 
     def _scan(self, job: int, folder: Path, on_progress: Callable[[int], None]) -> None:
-        from torch import OutOfMemoryError as TorchOutOfMemoryError
-
+        from accentor.engine.models.devices import is_out_of_memory
         from accentor.engine.scan import scan, write_scan
 
         batch, images, size = self._batch, self._batch.range(job), IMAGES_AT_ONCE
@@ -78,7 +77,9 @@ class ShardScan:
                     **settings,
                 )
                 break
-            except TorchOutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if size == 1:
                     raise OutOfMemoryError("one image does not fit the device's memory") from error
                 size //= 2

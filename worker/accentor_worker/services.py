@@ -54,6 +54,10 @@ MakePair = Callable[..., Any]
 """`accentor.engine.Pair`: image, feature, seed."""
 
 
+Computes = Callable[[Any], bool]
+"""Tells whether a model's device still computes in this process, where an error may have ended that."""
+
+
 class StoredBatch(NamedTuple):
     """What was submitted: its jobs, and whether they are computed though they were before; or work of another kind."""
 
@@ -104,6 +108,7 @@ class Services:
     make_pair: MakePair
     owner: str
     stop: threading.Event = field(default_factory=threading.Event)
+    computes: Computes = lambda _: True  # noqa: E731
     batches: Batches = field(default_factory=Batches)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import os
 from typing import Any
 
 from celery import current_app, shared_task
@@ -11,8 +12,10 @@ from accentor.errors import AccentorError
 from accentor.logs import log_config
 from accentor.state.queues import TASK_RUN_SHARD
 from accentor_worker.child import build_services, give_up
-from accentor_worker.runner import run_shard
+from accentor_worker.runner import DeviceLostError, run_shard
 from accentor_worker.services import Services
+
+EXIT_LOST = 1
 
 logger = logging.getLogger(__name__)
 
@@ -45,5 +48,10 @@ def prepare(**_: Any) -> None:
 @shared_task(name=TASK_RUN_SHARD)
 def run_shard_task(shard: str) -> None:
     """Run a shard."""
-    if _Child.services is not None:
+    if _Child.services is None:
+        return
+    try:
         run_shard(_Child.services, shard)
+    except DeviceLostError as error:
+        logger.critical("this process ends, another takes its place: its device computes no more: %s", error)
+        os._exit(EXIT_LOST)
