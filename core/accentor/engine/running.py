@@ -192,13 +192,15 @@ class Runner:
         """Return what the pair shares with those that may run beside it."""
         if self._coupling is not None:
             return Group(one.pixels.shape, 0, folded=False)
-        layers = self._layers(one)
-        regularized = frozenset(self._model.card.regularization_layers(self._recipe))
-        folded = self._folded.folded_layers.isdisjoint(layers | regularized)
-        return Group(one.pixels.shape, self._model.depth(layers), folded)
+        folded = self._folded.folded_layers.isdisjoint(self._read_layers(one))
+        return Group(one.pixels.shape, self._model.depth(self._layers(one)), folded)
 
     def _layers(self, one: Ready) -> frozenset[str]:
         return layers_of(one.resolved) | (layers_of(self._shown) if self._shown is not None else frozenset())
+
+    def _read_layers(self, one: Ready) -> frozenset[str]:
+        """Return the layers of the pair's features, and those of R."""
+        return self._layers(one) | frozenset(self._model.card.regularization_layers(self._recipe))
 
     def _network(self, group: Group) -> Model:
         """Return what the steps of a group run through."""
@@ -208,7 +210,7 @@ class Runner:
         """Return how many pairs of a group run at once."""
         if group not in self._sizes:
             canvas = (group.shape[1], group.shape[2])
-            layers = self._layers(one) | frozenset(self._model.card.regularization_layers(self._recipe))
+            layers = self._read_layers(one)
             with _memory_told(f"one crop of {canvas[1]} × {canvas[0]} pixels does not fit the memory"):
                 self._sizes[group] = self._wanted or fitting_micro_batch(
                     self._network(group), layers, self._recipe, canvas, self._memory

@@ -30,9 +30,10 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Tell whether the error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _REFUSALS)
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _REFUSALS)
+    return told or isinstance(error, torch.OutOfMemoryError)
 
 
 def computes(device: torch.device) -> bool:

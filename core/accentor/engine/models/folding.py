@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from accentor.engine.layers import HOOKS, frozen
@@ -54,7 +53,7 @@ def fold(module: nn.Module, images: Tensor) -> tuple[nn.Module, frozenset[str]] 
                 _fold_pair(folded, pair)
             there, here = module(images), folded(images)
         except (RuntimeError, TypeError, AttributeError) as error:
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             return None
         close = isinstance(here, Tensor) and (here - there).abs().max() <= TOLERANCE * there.abs().max()
@@ -117,7 +116,7 @@ def _pairs(module: nn.Module, images: Tensor) -> list[_Pair]:
 
 def _is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Tell whether the layer does what one of these kinds does and no more."""
-    own = "forward" in vars(layer) or is_parametrized(layer) or any(getattr(layer, hooks) for hooks in HOOKS)
+    own = "forward" in vars(layer) or any(getattr(layer, hooks) for hooks in HOOKS)
     return type(layer) in kinds and not own
 
 

@@ -22,6 +22,7 @@ from accentor.spec import ModelCard
 BLANKS = 2
 """Images that a network is traced with."""
 FOLDED = "folded"
+"""Under which the folded copy is kept, beside those by type."""
 
 
 class Model:
@@ -227,7 +228,7 @@ def _trace(module: nn.Module, blank: Tensor) -> Trace:
     try:
         traced = trace(module, blank)
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise InvalidRequestError(
             f"{type(module).__name__} does not run on images {list(blank.shape[1:])}: {error}; give the input_size and "
