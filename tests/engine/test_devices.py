@@ -27,6 +27,7 @@ from accentor.engine.models.devices import computes, is_out_of_memory, read_devi
 from accentor.engine.models.weights import untrained
 from accentor.engine.running import Runner
 from accentor.engine.scan import scan
+from accentor.engine.stems import stemmed
 from accentor.errors import InvalidRequestError, NotDifferentiableError, OutOfMemoryError
 from accentor.spec import Recipe, parse_feature
 
@@ -38,6 +39,8 @@ ATOMIC_ADDS = {"aten.grid_sampler_2d_backward"}
 
 @pytest.fixture
 def mode(monkeypatch: pytest.MonkeyPatch) -> Pretended:
+    """The GPU; and a CPU that computes as it does."""
+    monkeypatch.setattr("accentor.engine.models.model.stemmed", lambda **_: stemmed(wanted=False))
     return pretend(monkeypatch)
 
 
@@ -152,9 +155,9 @@ def test_every_feature_is_computed_on_the_gpu(mode: Pretended, net: TinyNet, tmp
     ]  # fmt: skip
     pairs = [Pair(image, parse_feature(text)) for text, image in zip(texts, photos(len(texts)), strict=True)]
     model, recipe = tiny_model(net), changed(steps=2)
-    here = dict(accentuate_pairs(model, pairs, recipe))
+    here = dict(accentuate_pairs(model, pairs, recipe, micro_batch=1))
     with mode:
-        there = dict(accentuate_pairs(model.to("cuda"), pairs, recipe))
+        there = dict(accentuate_pairs(model.to("cuda"), pairs, recipe, micro_batch=1))
     for index, text in enumerate(texts):
         assert there[index].trajectory == here[index].trajectory, text
         coupled = accentuate(model.to("cuda"), photos(2), "logit:1", recipe, coupling=Diversity("late"))

@@ -55,7 +55,7 @@ def test_key_is_pinned(card):
     }
     assert set(Recipe.model_fields) == {*recipe, "size", "regularization_layer", "border", "noise_color"}
     assert job(feature="2*channel:stem:3 - logit:ash", seed=7, recipe=recipe).key(card) == (
-        "4415e0e5b92e02d3fb0a927021424b426073c8165a3ac7318cd5d53185177f9b"
+        "a7e41b91f303d0b683b2010ffed71c5df8e0b69fc00ae3c200ae0d1b62986f4a"
     )
 
 

@@ -15,6 +15,7 @@ from accentor.engine.models.weights import check_finite, digest
 from accentor.engine.precision import name_of
 from accentor.engine.rectification import rectified
 from accentor.engine.redirection import redirected
+from accentor.engine.stems import stemmed
 from accentor.engine.tracing import trace
 from accentor.errors import InvalidRecipeError, InvalidRequestError
 from accentor.spec import ModelCard
@@ -124,7 +125,8 @@ class Model:
         if deeper := names - {INPUT}:
             normalized = ((images - self._mean) / self._std).to(self._dtype)
             inputs = normalized.contiguous(memory_format=self._format)
-            with redirected() if redirect else rectified(wanted=self._rectifies):
+            relus = redirected() if redirect else rectified(wanted=self._rectifies)
+            with relus, stemmed(wanted=self.device.type == "cpu"):
                 found |= activations(self.module, inputs, deeper, self._trace)
         return found
 
