@@ -97,6 +97,8 @@ def test_pictures_are_the_same_bit_for_bit(monkeypatch, feature):
 
     ours = picture()
     used = []
-    monkeypatch.setattr(Model, "_rectifies", property(lambda self: used.append(self) or False))
+    monkeypatch.setattr(
+        "accentor.engine.models.model.rectified", lambda *, wanted: used.append(wanted) or rectified(wanted=False)
+    )
     assert torch.equal(ours, picture())
-    assert used
+    assert True in used

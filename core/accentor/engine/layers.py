@@ -24,6 +24,11 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backwa
 """Where a module keeps its hooks."""
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Tell whether ``torch.compile`` has any part of a network."""
+    return any(hasattr(one, "_orig_mod") or one._compiled_call_impl is not None for one in module.modules())
+
+
 class _ReachedError(BaseException):
     """Ends a forward pass at the deepest layer that is needed; no network's own handlers are to catch it."""
 

@@ -23,8 +23,7 @@ def stemmed(*, wanted: bool = True) -> AbstractContextManager[Any]:
     """Return a context in which convolutions of images pass their gradients by `image_gradient`.
 
     Those of inputs [B, C, H, W] on a CPU with at most four channels, frozen weights, one group, no dilation, and one
-    stride for both axes. Values are PyTorch's, and the network is not touched. What is compiled or scripted is not
-    seen.
+    stride for both axes. Values are PyTorch's, and the network is not touched. What is scripted is not seen.
 
     Parameters
     ----------

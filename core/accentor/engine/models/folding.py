@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
-from accentor.engine.layers import HOOKS, frozen
+from accentor.engine.layers import HOOKS, frozen, is_compiled
 from accentor.engine.models.devices import is_out_of_memory
 
 TOLERANCE = 1e-2
@@ -44,7 +44,7 @@ def fold(module: nn.Module, images: Tensor) -> tuple[nn.Module, frozenset[str]] 
         folded convolution: there it gives something else.
     """
     with torch.inference_mode(mode=False), torch.no_grad(), frozen(module):
-        pairs = [] if any(map(_is_compiled, module.modules())) else _pairs(module, images)
+        pairs = [] if is_compiled(module) else _pairs(module, images)
         if not pairs:
             return None
         try:
@@ -124,10 +124,6 @@ def _activated_norms() -> tuple[type[nn.Module], ...]:
     """Return timm's batch norm, if there is timm, whose children are what it does afterwards: dropout, activation."""
     layers = sys.modules.get("timm.layers")
     return (layers.BatchNormAct2d,) if layers is not None else ()
-
-
-def _is_compiled(layer: nn.Module) -> bool:
-    return hasattr(layer, "_orig_mod") or layer._compiled_call_impl is not None
 
 
 class _Uses(TorchFunctionMode):

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from accentor.engine.layers import HOOKS, INPUT, OUTPUT, Trace, activations, frozen
+from accentor.engine.layers import HOOKS, INPUT, OUTPUT, Trace, activations, frozen, is_compiled
 from accentor.engine.models.defaults import default_regularization_layer
 from accentor.engine.models.devices import is_out_of_memory, read_device
 from accentor.engine.models.folding import fold
@@ -125,8 +125,9 @@ class Model:
         if deeper := names - {INPUT}:
             normalized = ((images - self._mean) / self._std).to(self._dtype)
             inputs = normalized.contiguous(memory_format=self._format)
-            relus = redirected() if redirect else rectified(wanted=self._rectifies)
-            with relus, stemmed(wanted=self.device.type == "cpu"):
+            ours = self.device.type == "cpu" and not is_compiled(self.module)
+            relus = redirected() if redirect else rectified(wanted=ours and self._dtype == torch.bfloat16)
+            with relus, stemmed(wanted=ours):
                 found |= activations(self.module, inputs, deeper, self._trace)
         return found
 
@@ -180,10 +181,6 @@ class Model:
     def precision(self) -> str:
         """What the network computes in, such as ``float32``."""
         return name_of(self._dtype)
-
-    @property
-    def _rectifies(self) -> bool:
-        return self._dtype == torch.bfloat16 and self.device.type == "cpu"
 
     def _blank(self, channels: int, side: int) -> Tensor:
         return torch.zeros(BLANKS, channels, side, side, device=self.device, dtype=self._dtype)
