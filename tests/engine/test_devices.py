@@ -155,6 +155,7 @@ def test_every_feature_is_computed_on_the_gpu(mode: Pretended, net: TinyNet, tmp
     ]  # fmt: skip
     pairs = [Pair(image, parse_feature(text)) for text, image in zip(texts, photos(len(texts)), strict=True)]
     model, recipe = tiny_model(net), changed(steps=2)
+    # One at a time: on some processors a convolution of more images is rounded otherwise.
     here = dict(accentuate_pairs(model, pairs, recipe, micro_batch=1))
     with mode:
         there = dict(accentuate_pairs(model.to("cuda"), pairs, recipe, micro_batch=1))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import gradgradcheck
 from torch.nn import functional
 
 from accentor.engine import Model, Pair, accentuate_pairs, stems
@@ -25,8 +26,20 @@ def test_the_gradient_is_autograds(size, kernel, stride):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_it_can_be_differentiated_again():
+    images = torch.rand(1, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    weight = weights(2, 3, 3, 3).double()
+    with stemmed():
+        assert gradgradcheck(lambda x: torch.conv2d(x, weight, None, 2, 1).tanh(), images)
+
+
 def weights(*shape: int, wanted: bool = False) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_(wanted)
+
+
+def autocast(function):
+    with torch.autocast("cpu", torch.bfloat16):
+        return function()
 
 
 OURS = {
@@ -34,6 +47,10 @@ OURS = {
     "reflections": lambda x: functional.conv2d(functional.pad(x, (1, 1, 1, 1), "reflect"), weights(8, 3, 3, 3)),
     "a function": lambda x: functional.conv2d(x, weights(8, 3, 7, 7), weights(8), stride=2, padding=3),
     "by keywords": lambda x: functional.conv2d(input=x, weight=weights(8, 3, 4, 4), stride=(4,), padding=[1, 2]),
+    "lists of one": lambda x: torch.conv2d(x, weights(8, 3, 2, 2), stride=[2], padding=0),
+    "four channels": lambda x: functional.conv2d(torch.cat([x, x[:, :1]], dim=1), weights(8, 4, 3, 3)),
+    "one channel": lambda x: functional.conv2d(x[:, 1:2], weights(8, 1, 3, 3)),
+    "overwritten": lambda x: functional.conv2d(x, weights(8, 3, 3, 3), stride=2).relu_(),
 }
 OTHERS = {
     "same padding": lambda x: functional.conv2d(x, weights(8, 3, 3, 3), padding="same"),
@@ -42,7 +59,9 @@ OTHERS = {
     "two strides": lambda x: functional.conv2d(x, weights(8, 3, 3, 3), stride=(1, 2)),
     "weights that learn": lambda x: functional.conv2d(x, weights(8, 3, 3, 3, wanted=True)),
     "a bias that learns": lambda x: functional.conv2d(x, weights(8, 3, 3, 3), weights(8, wanted=True)),
-    "more channels": lambda x: functional.conv2d(x.repeat(1, 2, 1, 1), weights(8, 6, 3, 3)),
+    "five channels": lambda x: functional.conv2d(torch.cat([x, x[:, :2]], dim=1), weights(8, 5, 3, 3)),
+    "complex numbers": lambda x: functional.conv2d(x * 1j, weights(8, 3, 3, 3) * (1 + 2j)).abs(),
+    "autocast": lambda x: autocast(lambda: functional.conv2d(x, weights(8, 3, 3, 3))).float(),
     "one image without a batch": lambda x: functional.conv2d(x[0], weights(8, 3, 3, 3)),
     "no gradient": lambda x: functional.conv2d(x.detach(), weights(8, 3, 3, 3)) + x.sum(),
 }

@@ -127,7 +127,7 @@ class Model:
             inputs = normalized.contiguous(memory_format=self._format)
             ours = self.device.type == "cpu" and not is_compiled(self.module)
             relus = redirected() if redirect else rectified(wanted=ours and self._dtype == torch.bfloat16)
-            with relus, stemmed(wanted=ours):
+            with relus, stemmed(wanted=ours and torch.is_grad_enabled() and inputs.requires_grad):
                 found |= activations(self.module, inputs, deeper, self._trace)
         return found
 
