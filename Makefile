@@ -40,8 +40,9 @@ chromium: # for the tests of the pages
 # Tests run beside one another, and beside the processes that they start.
 test faults: export OMP_NUM_THREADS := 1
 
+# In the order of their folders: by number, xdist would leave the files of few and long tests to one process at the end.
 test: $(VENV)/.dev chromium ## the tests; those of the real model need ACCENTOR_TEST_ASSETS
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not faults'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not faults'
 
 faults: $(VENV)/.dev ## the tests that end real processes by force, some minutes more
 	$(BIN)/python -m pytest -m faults
