@@ -154,10 +154,14 @@ def faccent_step_seconds(
         images = torch.rand(len(counts), 3, recipe.size or 512, recipe.size or 512)
         save_file({"images": images}, paths[0], metadata={"job": json.dumps(job)})
         command = [sys.executable, str(Path(__file__).with_name("run_faccent.py")), str(package), *map(str, paths)]
-        untuned = {name: value for name, value in os.environ.items() if name not in TUNED}
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=untuned | (environment or {}))  # noqa: S603
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=untuned() | (environment or {}))  # noqa: S603
         found = load_file(paths[1])
     return (found["seconds.2"].item() - found["seconds.1"].item()) / steps
+
+
+def untuned() -> dict[str, str]:
+    """Return this process's environment without `TUNED`, which faccent comes without."""
+    return {name: value for name, value in os.environ.items() if name not in TUNED}
 
 
 def against_faccent(package: Path, steps: int) -> Table:

@@ -48,8 +48,10 @@ def run_recipe(suite: Suite, recipe: Recipe) -> list[Picture]:
     return pictures
 
 
-def run_faccent(suite: Suite, setting: Mapping[str, Any], package: Path) -> list[Picture]:
-    """Accentuate every case with faccent, in a process of its own."""
+def run_faccent(
+    suite: Suite, setting: Mapping[str, Any], package: Path, environment: Mapping[str, str] | None = None
+) -> list[Picture]:
+    """Accentuate every case with faccent, in a process of its own; its environment is this one's if none is given."""
     job = {
         "source": suite.source,
         "weights": suite.weights,
@@ -63,7 +65,9 @@ def run_faccent(suite: Suite, setting: Mapping[str, Any], package: Path) -> list
         save_file({"images": stacked(suite.cases)}, given, metadata={"job": json.dumps(job)})
         runner = Path(__file__).with_name("run_faccent.py")
         command = [sys.executable, str(runner), str(package), str(given), str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FACCENT_TIMEOUT_S, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=FACCENT_TIMEOUT_S, check=False, env=environment
+        )
         if done.returncode:
             raise RuntimeError(f"faccent ended with {done.returncode}: {done.stderr[-2000:]}")
         found = load_file(made)

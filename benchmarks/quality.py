@@ -11,7 +11,7 @@ import itertools
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from accentor.spec import PRESETS, Recipe, resolve_recipe
+from engine import untuned
 from measures import Row, measure
 from methods import FACCENT, Picture, has_faccent, run_adversarial, run_faccent, run_recipe
 from sheets import sheet
@@ -49,11 +50,15 @@ def our_methods(recipes: Sequence[str]) -> list[Method]:
     return [Method(name, lambda suite, recipe=recipe: run_recipe(suite, recipe)) for name, recipe in chosen.items()]
 
 
-def faccent_methods(package: Path | None, names: Sequence[str]) -> list[Method]:
+def faccent_methods(
+    package: Path | None, names: Sequence[str], environment: Mapping[str, str] | None = None
+) -> list[Method]:
     """Return faccent's settings; none where it is not installed."""
     if package is None or not has_faccent(package):
         return []
-    return [Method(name, lambda suite, name=name: run_faccent(suite, FACCENT[name], package)) for name in names]
+    return [
+        Method(name, lambda suite, name=name: run_faccent(suite, FACCENT[name], package, environment)) for name in names
+    ]
 
 
 def run(suite: Suite, methods: Sequence[Method]) -> tuple[list[Row], dict[str, list[Picture]]]:
@@ -134,6 +139,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few pairs, without paper and faccent's default setting")
     parser.add_argument("--suite", choices=("reference", "photographs", "all"), default="all")
     parser.add_argument("--faccent", type=Path, help="folder into which faccent was installed")
+    parser.add_argument("--untuned", action="store_true", help="faccent's allocator as it comes, however ours is tuned")
     parser.add_argument("--explore", type=Path, help="JSON file of recipes to measure instead")
     parser.add_argument("--out", type=Path, default=Path("quality"), help="folder for tables and sheets")
     return parser.parse_args()
@@ -160,7 +166,8 @@ def main() -> None:
     )
     names = arguments.recipes or (["natural", "fast"] if arguments.quick else list(PRESETS))
     settings = [BEST_FACCENT] if arguments.quick else list(FACCENT)
-    methods = our_methods(names) + faccent_methods(arguments.faccent, settings)
+    environment = untuned() if arguments.untuned else None
+    methods = our_methods(names) + faccent_methods(arguments.faccent, settings, environment)
     if not has_faccent(arguments.faccent):
         console.print("faccent: no folder with it was given (--faccent), so its rows are absent")
     for stem, suite in suites(arguments):
