@@ -62,7 +62,7 @@ OTHERS = {
     "five channels": lambda x: functional.conv2d(torch.cat([x, x[:, :2]], dim=1), weights(8, 5, 3, 3)),
     "complex numbers": lambda x: functional.conv2d(x * 1j, weights(8, 3, 3, 3) * (1 + 2j)).abs(),
     "autocast": lambda x: autocast(lambda: functional.conv2d(x, weights(8, 3, 3, 3))).float(),
-    "one image without a batch": lambda x: functional.conv2d(x[0], weights(8, 3, 3, 3)),
+    "one image without a batch": lambda x: functional.conv2d(x[0, :, :4], weights(8, 3, 3, 3)),
     "no gradient": lambda x: functional.conv2d(x.detach(), weights(8, 3, 3, 3)) + x.sum(),
 }
 
@@ -131,3 +131,18 @@ def test_nothing_of_it_is_in_a_network_that_is_compiled(monkeypatch):
     monkeypatch.setattr(stems, "image_gradient", None)
     found = torch.autograd.grad(Model(net, input_size=32).activations(images, out)[""].sum(), images)
     torch.testing.assert_close(found, expected)
+
+
+def test_it_is_not_looked_for_where_there_is_no_gradient(monkeypatch):
+    """Any function mode keeps PyTorch from its fast paths, such as that of attention."""
+    looked = []
+    monkeypatch.setattr(
+        "accentor.engine.models.model.stemmed", lambda *, wanted: looked.append(wanted) or stemmed(wanted=wanted)
+    )
+    model, images, out = Model(Small(), input_size=32), torch.rand(2, 3, 32, 32), frozenset({""})
+    looked.clear()
+    model.activations(images, out)
+    model.activations(images.requires_grad_(), out)
+    with torch.no_grad():
+        model.activations(images, out)
+    assert looked == [False, True, False]
