@@ -159,9 +159,9 @@ def test_every_feature_is_computed_on_the_gpu(mode: Pretended, net: TinyNet, tmp
     here = dict(accentuate_pairs(model, pairs, recipe, micro_batch=1))
     with mode:
         there = dict(accentuate_pairs(model.to("cuda"), pairs, recipe, micro_batch=1))
+        coupled = accentuate(model.to("cuda"), photos(2), "logit:1", recipe, coupling=Diversity("late"))
     for index, text in enumerate(texts):
         assert there[index].trajectory == here[index].trajectory, text
-        coupled = accentuate(model.to("cuda"), photos(2), "logit:1", recipe, coupling=Diversity("late"))
     assert [one.device for one in coupled] == ["cuda:0"] * 2
 
 

@@ -123,11 +123,15 @@ def test_steps_pass_it_and_give_the_same_pictures(monkeypatch, precision):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
-def test_nothing_of_it_is_in_a_network_that_is_compiled(monkeypatch):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_nothing_of_it_is_in_a_network_that_is_compiled(monkeypatch, wrapped):
     net = Small().requires_grad_(requires_grad=False)
     images, out = torch.rand(2, 3, 32, 32, requires_grad=True), frozenset({""})
     expected = torch.autograd.grad(Model(net, input_size=32).activations(images, out)[""].sum(), images)
-    net.stem.compile(backend="eager")
+    if wrapped:
+        net.stem = torch.compile(net.stem, backend="eager")
+    else:
+        net.stem.compile(backend="eager")
     monkeypatch.setattr(stems, "image_gradient", None)
     found = torch.autograd.grad(Model(net, input_size=32).activations(images, out)[""].sum(), images)
     torch.testing.assert_close(found, expected)

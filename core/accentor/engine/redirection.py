@@ -22,7 +22,7 @@ def redirected(*, wanted: bool = True) -> AbstractContextManager[Any]:
     This is the rule of Lucid's ``redirected_relu_grad`` (github.com/tensorflow/lucid), which descends a loss: its signs
     are the opposite of ours. Values are those of a plain ReLU; samples do not mix. Every ReLU that is computed by
     PyTorch's functions or modules within the context is redirected, and the network itself is not touched. What is
-    compiled or scripted is not.
+    scripted is not.
 
     Parameters
     ----------
